@@ -1,0 +1,3 @@
+//! The `sls-relay` binary.
+
+fn main() {}

@@ -1,0 +1,8 @@
+//! A consumer-group client for Simple Log Service.
+//!
+//! This leaf speaks the SLS HTTP API: signing, cursors, pulling log groups, and the
+//! consumer group's heartbeats and checkpoints. It stores nothing and knows nothing
+//! of syslog.
+
+pub mod sign;
+pub mod wire;
