@@ -6,3 +6,4 @@
 //! other and nothing of the rest of the crate.
 
 pub mod sls;
+pub mod spool;

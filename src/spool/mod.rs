@@ -1,0 +1,290 @@
+//! The durable queue between SLS and the receivers.
+//!
+//! # Contract
+//!
+//! - [`Spool::append`] returns a [`Receipt`] only after `fdatasync` of the segment that
+//!   holds the batch returned, and nothing else can make a receipt. Whatever order the disk
+//!   keeps un-synced pages in, a batch with a receipt is there after a power loss.
+//! - Batches come out in the order of their numbers. Within one shard that is the order of
+//!   the cursors: a batch whose `cursor` is not the shard's position is refused, so a failed
+//!   batch fails every later one of its shard.
+//! - A number is never used twice, not after the spool ran empty, not after damage.
+//! - [`Spool::ack`] moves a destination's position; it is durable within about half a
+//!   second, and always before a segment that it justifies is removed. A crash in between
+//!   makes duplicates, never a loss.
+//! - A batch is refused with [`Error::Full`] when it would pass the quota or the free-space
+//!   limit; nothing is ever dropped to make room. Acks are always taken.
+//! - Bytes that do not check any more are never handed out. They are reported as [`Damage`],
+//!   and everything around them stays readable.
+//! - One process owns a spool. Reading segments with [`inspect`] changes nothing.
+//!
+//! Promised on local file systems whose `fdatasync` reaches the disk (ext4, xfs, btrfs).
+//! Not promised on network file systems, on tmpfs, or on disks that acknowledge a flush they
+//! have not done. `docs/spool-format.md` describes the files.
+
+mod catalog;
+pub mod disk;
+mod entry;
+mod error;
+mod format;
+pub mod inspect;
+mod ledger;
+mod lock;
+mod open;
+mod quota;
+mod reader;
+mod recover;
+mod scan;
+mod segment;
+mod shared;
+pub mod sim;
+mod state;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+pub use entry::{Batch, BatchHeader, Compression, Position, Seq, ShardKey};
+pub use error::Error;
+pub use lock::{Lock, identity};
+pub use open::{Opened, Options};
+pub use quota::MIN_QUOTA;
+pub use reader::{Item, Reader, StoredBatch};
+pub use recover::Damage;
+pub use state::{Delivered, SegmentInfo, ShardState, State};
+
+use entry::Change;
+use shared::Shared;
+use writer::{Append, Command};
+
+/// Proof that a shard's progress up to `next_cursor` survives a crash. Only the spool makes
+/// one, only after the barrier.
+#[derive(Debug)]
+pub struct Receipt {
+    key: ShardKey,
+    next_cursor: String,
+    logs: u32,
+}
+
+impl Receipt {
+    /// The shard.
+    pub fn key(&self) -> &ShardKey {
+        &self.key
+    }
+
+    /// What a checkpoint may say now.
+    pub fn next_cursor(&self) -> &str {
+        &self.next_cursor
+    }
+
+    /// Logs stored with it; 0 for progress without logs.
+    pub fn logs(&self) -> u32 {
+        self.logs
+    }
+}
+
+/// The right to append to one shard, from taking it to giving it up.
+#[derive(Debug)]
+pub struct Tenure {
+    key: ShardKey,
+    number: u64,
+}
+
+impl Tenure {
+    /// The shard.
+    pub fn key(&self) -> &ShardKey {
+        &self.key
+    }
+}
+
+/// What the spool holds, for people and metrics.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Positions, segments, numbers.
+    pub state: State,
+    /// Bytes allocated on the disk by everything in the spool.
+    pub used_bytes: u64,
+    /// The quota in bytes.
+    pub max_bytes: u64,
+    /// The failure of the disk that still stands, in words.
+    pub last_error: Option<String>,
+}
+
+/// The open spool. Handles are cheap to clone; [`Spool::close`] ends it.
+#[derive(Clone)]
+pub struct Spool {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    dir: PathBuf,
+    max_bytes: u64,
+    thread: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
+    _lock: Option<Arc<Lock>>,
+}
+
+impl Spool {
+    /// Where `key` stands, if the spool ever saw it.
+    pub fn shard(&self, key: &ShardKey) -> Option<ShardState> {
+        self.shared.lock().state.shards.get(key).cloned()
+    }
+
+    /// Takes a shard. It goes on at `start`; where that is not the spool's position, what
+    /// was known of the shard is void. `checkpoint` is what the server says now.
+    pub async fn begin(
+        &self,
+        key: ShardKey,
+        start: String,
+        checkpoint: Option<String>,
+    ) -> Result<Tenure, Error> {
+        let command = |reply| Command::Begin { key: key.clone(), start, checkpoint, reply };
+        let number = self.ask(command).await?;
+        Ok(Tenure { key, number })
+    }
+
+    /// Gives a shard up: later appends of this tenure are refused.
+    pub fn end(&self, tenure: &Tenure) {
+        let _ = self.commands.send(Command::End { key: tenure.key.clone(), tenure: tenure.number });
+    }
+
+    /// Stores a batch. Bodies are written in the order of the calls' first polls.
+    ///
+    /// # Errors
+    /// [`Error::Full`] while the quota holds; [`Error::Io`] while the disk fails. Both leave
+    /// the spool usable: append the same batch again later.
+    pub async fn append(&self, tenure: &Tenure, batch: Batch) -> Result<Receipt, Error> {
+        if batch.body.len() > format::MAX_BODY {
+            return Err(Error::TooLarge { size: batch.body.len(), limit: format::MAX_BODY });
+        }
+        let body_crc = crc32c::crc32c(&batch.body);
+        self.advance(tenure, Append::Batch { batch, body_crc }).await
+    }
+
+    /// Stores that a shard moved from `cursor` to `next_cursor` without logs, or stands still.
+    pub async fn progress(
+        &self,
+        tenure: &Tenure,
+        cursor: String,
+        next_cursor: String,
+    ) -> Result<Receipt, Error> {
+        self.advance(tenure, Append::Progress { cursor, next_cursor }).await
+    }
+
+    /// Remembers that the server took `cursor` as the checkpoint of `key`.
+    pub fn committed(&self, key: ShardKey, cursor: String) {
+        self.change(Change::Committed { key, cursor });
+    }
+
+    /// A destination has confirmed everything before `position`, which is log number `log`
+    /// of all logs ever spooled.
+    pub fn ack(&self, destination: &str, position: Position, log: u64) {
+        self.change(Change::Ack { destination: destination.to_owned(), position, log });
+    }
+
+    /// Makes sure the named destinations have a position. The first ones of a spool start at
+    /// its oldest batch, later ones at now. Returns the names that the spool knows beside
+    /// them: they hold its data until [`Self::forget_destination`].
+    pub async fn set_destinations(&self, names: &[String]) -> Result<Vec<String>, Error> {
+        let (known, oldest, newest) = {
+            let inner = self.shared.lock();
+            let state = &inner.state;
+            let known: Vec<String> = state.destinations.keys().cloned().collect();
+            let first = state.segments.values().next();
+            let oldest =
+                first.map_or((state.next_seq, state.next_log), |i| (i.first_seq, i.first_log));
+            (known, oldest, (state.next_seq, state.next_log))
+        };
+        let (seq, log) = if known.is_empty() { oldest } else { newest };
+        for name in names.iter().filter(|name| !known.contains(name)) {
+            let position = Position { seq, index: 0 };
+            self.change(Change::AddDestination { name: name.clone(), position, log });
+        }
+        self.flush().await?;
+        Ok(known.into_iter().filter(|name| !names.contains(name)).collect())
+    }
+
+    /// Lets go of a destination that is not configured any more.
+    pub async fn forget_destination(&self, name: &str) -> Result<(), Error> {
+        self.change(Change::ForgetDestination { name: name.to_owned() });
+        self.flush().await
+    }
+
+    /// Position of a destination.
+    pub fn delivered(&self, destination: &str) -> Option<Delivered> {
+        self.shared.lock().state.destinations.get(destination).copied()
+    }
+
+    /// A reader that starts at batch `seq`.
+    pub fn reader(&self, seq: Seq) -> Reader {
+        Reader::new(Arc::clone(&self.shared), seq)
+    }
+
+    /// The number after the newest durable batch, and its changes.
+    pub fn durable(&self) -> watch::Receiver<Seq> {
+        self.shared.durable()
+    }
+
+    /// Changes whenever there may be room again after [`Error::Full`].
+    pub fn room(&self) -> watch::Receiver<u64> {
+        self.shared.room_changes()
+    }
+
+    /// Writes pending positions now.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.ask(Command::Flush).await
+    }
+
+    /// Copies damaged bytes to `quarantine/` and notes them in the ledger.
+    pub fn set_aside(&self, damage: &Damage) -> Result<(), Error> {
+        ledger::set_aside(self.shared.disk(), damage)
+    }
+
+    /// A snapshot for people and metrics.
+    pub fn status(&self) -> Status {
+        let inner = self.shared.lock();
+        Status {
+            state: inner.state.clone(),
+            used_bytes: self.shared.used.load(Ordering::Relaxed),
+            max_bytes: self.max_bytes,
+            last_error: inner.last_error.clone(),
+        }
+    }
+
+    /// The spool directory.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// Writes pending positions and ends the writer. Blocks.
+    pub fn close(self) {
+        let _ = self.commands.send(Command::Close);
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    async fn advance(&self, tenure: &Tenure, append: Append) -> Result<Receipt, Error> {
+        let (key, tenure) = (tenure.key.clone(), tenure.number);
+        self.ask(|reply| Command::Append { tenure, key, append, reply }).await
+    }
+
+    fn change(&self, change: Change) {
+        let _ = self.commands.send(Command::Change(change));
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| Error::Closed)?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+}

@@ -1,0 +1,136 @@
+//! Opening a spool: lock, recovery, a new segment, the catalog, the writer's thread.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+use super::catalog::{Catalog, CatalogEntry};
+use super::disk::{Disk, OsDisk};
+use super::entry::Header;
+use super::error::Error;
+use super::lock::Lock;
+use super::quota::Quota;
+use super::recover::{Damage, QUARANTINE, recover};
+use super::scan::headers;
+use super::segment::{self, Segment};
+use super::shared::Shared;
+use super::state::SegmentInfo;
+use super::writer::Writer;
+use super::{Spool, entry::Change};
+
+/// How to open a spool.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Spool directory; made, mode 0700, if it is missing.
+    pub dir: PathBuf,
+    /// Quota in bytes over everything in it, at least [`super::MIN_QUOTA`].
+    pub max_bytes: u64,
+    /// Bytes of the file system to leave free.
+    pub min_free_bytes: u64,
+}
+
+/// What opening found.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// Durable bytes that do not check any more.
+    pub damage: Vec<Damage>,
+    /// Bytes of unfinished writes that were cut off; none of them was ever acknowledged.
+    pub cut_bytes: u64,
+}
+
+impl Spool {
+    /// Opens a spool directory, alone. Blocks on the disk.
+    pub fn open(options: &Options) -> Result<(Self, Opened), Error> {
+        let dir = &options.dir;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|e| Error::io("create", dir, e))?;
+        let lock = Lock::acquire(dir)?;
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(dir));
+        let catalog = Catalog::open(&dir.join("catalog"));
+        Self::open_on(disk, options, catalog, Some(lock))
+    }
+
+    /// Opens a spool on any disk, without catalog and lock: for tests with a simulated one.
+    pub fn open_simulated(disk: Arc<dyn Disk>, options: &Options) -> Result<(Self, Opened), Error> {
+        Self::open_on(disk, options, Catalog::none(), None)
+    }
+
+    fn open_on(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        mut catalog: Catalog,
+        lock: Option<Lock>,
+    ) -> Result<(Self, Opened), Error> {
+        let used = Arc::default();
+        let mut quota = Quota::new(options.max_bytes, options.min_free_bytes, Arc::clone(&used))?;
+        for name in [segment::DIR, QUARANTINE] {
+            disk.create_dir(Path::new(name)).map_err(|e| Error::io("create", name, e))?;
+        }
+        disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
+        let found = recover(disk.as_ref())?;
+        found.settle(disk.as_ref())?;
+        let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };
+
+        // A new segment per start: nothing is ever written behind a tail that was cut.
+        let id = found.highest + 1;
+        let incarnation = fastrand::u64(1..);
+        let mut state = found.state;
+        state.segments.insert(id, SegmentInfo::beginning(&state));
+        let floor = Change::Floor { segment: state.wanted_floor(id) };
+        state.apply(id, &Header::Journal(vec![floor]));
+        let open = quota.with_reserve(disk.as_ref(), |disk| {
+            Segment::create(disk, id, incarnation, Header::Snapshot(state.clone()))
+        })?;
+        if let Some(info) = state.segments.get_mut(&id) {
+            info.length = open.length;
+        }
+
+        catalog.remove_before(state.segments.values().next().map_or(0, |info| info.first_seq));
+        fill(&mut catalog, disk.as_ref(), &state)?;
+        catalog.set_positions(&state);
+        quota.refresh(disk.as_ref(), Some(&open), &state);
+        let shared = Arc::new(Shared::new(disk, catalog, state, id, used));
+        shared.remove_below(shared.lock().state.floor)?;
+
+        let (commands, receiver) = mpsc::channel();
+        let writer = Writer::new(Arc::clone(&shared), receiver, quota, open, incarnation);
+        let thread = std::thread::Builder::new()
+            .name("spool-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|e| Error::io("start the writer of", &options.dir, e))?;
+        let spool = Self {
+            shared,
+            commands,
+            dir: options.dir.clone(),
+            max_bytes: options.max_bytes,
+            thread: Arc::new(std::sync::Mutex::new(Some(thread))),
+            _lock: lock.map(Arc::new),
+        };
+        Ok((spool, opened))
+    }
+}
+
+/// Adds to the catalog what it does not know, from the headers of the segments.
+fn fill(catalog: &mut Catalog, disk: &dyn Disk, state: &super::State) -> Result<(), Error> {
+    let known = catalog.next_seq();
+    if known > state.next_seq {
+        // It is ahead of the segments: a crash lost what it describes.
+        catalog.remove_from(state.next_seq);
+        return Ok(());
+    }
+    for (&segment, info) in state.segments.iter().filter(|(_, info)| info.end_seq > known) {
+        let path = segment::path(segment);
+        // A missing segment was reported as damage.
+        let Ok(file) = disk.open(&path, false) else { continue };
+        let mut entries = Vec::new();
+        headers(file.as_ref(), segment, info.length, |incarnation, found| {
+            if let Header::Batch(header) = found.header {
+                let offset = found.offset;
+                entries.push(CatalogEntry { segment, offset, incarnation, header });
+            }
+        })
+        .map_err(|e| Error::io("read", path, e))?;
+        catalog.insert(&entries);
+    }
+    Ok(())
+}

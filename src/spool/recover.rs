@@ -1,0 +1,168 @@
+//! Finding the state of a spool from its segments alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Disk, DiskFile};
+use super::entry::Seq;
+use super::error::Error;
+use super::scan::{Found, Piece, Scan, scan};
+use super::segment;
+use super::state::State;
+
+/// Where bytes go that could not be read back.
+pub(crate) const QUARANTINE: &str = "quarantine";
+
+/// Bytes of a segment that were durable once and do not check any more.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Damage {
+    /// Segment id.
+    pub segment: u64,
+    /// First damaged byte.
+    pub from: u64,
+    /// One past the last damaged byte; for a missing segment, its proven length.
+    pub to: u64,
+    /// Batches that may be lost: from this one …
+    pub first_seq: Seq,
+    /// … to before this one.
+    pub end_seq: Seq,
+}
+
+/// What [`recover`] found.
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    /// Highest segment id ever seen.
+    pub(crate) highest: u64,
+    /// Damage in the newest segments, and missing files.
+    pub(crate) damage: Vec<Damage>,
+    /// Bytes of unfinished writes behind the last whole group.
+    pub(crate) cut: u64,
+    /// Segments that never held anything acknowledged.
+    unfinished: Vec<u64>,
+    /// The segment to cut, and where.
+    tail: Option<(u64, u64)>,
+}
+
+/// Reads the segments below `disk` and changes nothing.
+pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
+    let names =
+        disk.list(Path::new(segment::DIR)).map_err(|e| Error::io("list", segment::DIR, e))?;
+    let mut ids: Vec<u64> = names.iter().filter_map(|name| segment::id_of(name)).collect();
+    ids.sort_unstable();
+    let mut found = Recovered {
+        state: State::default(),
+        highest: ids.last().copied().unwrap_or(0),
+        damage: Vec::new(),
+        cut: 0,
+        unfinished: Vec::new(),
+        tail: None,
+    };
+    // Newest first, down to the one whose snapshot is whole.
+    let mut scans: Vec<(u64, Scan)> = Vec::new();
+    for &id in ids.iter().rev() {
+        let path = segment::path(id);
+        let scan = open(disk, id).and_then(|file| {
+            scan(file.as_ref(), id, None).map_err(|e| Error::io("read", &path, e))
+        })?;
+        if scan.newer {
+            return Err(Error::NewerFormat { path });
+        }
+        let based = scan.has_snapshot();
+        scans.push((id, scan));
+        if based {
+            break;
+        }
+    }
+    for (id, scan) in scans.into_iter().rev() {
+        if scan.pieces.is_empty() {
+            found.unfinished.push(id);
+            continue;
+        }
+        if !scan.has_snapshot() {
+            // Its snapshot is damaged: what follows still applies to the state so far.
+            let state = &mut found.state;
+            let info = super::state::SegmentInfo::beginning(state);
+            state.segments.entry(id).or_insert(info);
+        }
+        found.fold(id, &scan);
+    }
+    let floor = found.state.floor;
+    for (&id, info) in &found.state.segments {
+        if id >= floor && ids.binary_search(&id).is_err() {
+            let (first_seq, end_seq) = (info.first_seq, info.end_seq);
+            found.damage.push(Damage { segment: id, from: 0, to: info.length, first_seq, end_seq });
+        }
+    }
+    found.state.raise_past_acks();
+    Ok(found)
+}
+
+impl Recovered {
+    fn fold(&mut self, id: u64, scan: &Scan) {
+        for piece in &scan.pieces {
+            match piece {
+                Piece::Group(entries) => self.apply(id, entries),
+                Piece::Damage { from, to, entries } => {
+                    let first_seq = self.state.next_seq;
+                    self.apply(id, entries);
+                    let end_seq = self.state.next_seq;
+                    let damage = Damage { segment: id, from: *from, to: *to, first_seq, end_seq };
+                    self.damage.push(damage);
+                }
+            }
+        }
+        if let Some(info) = self.state.segments.get_mut(&id) {
+            info.length = scan.end;
+        }
+        self.cut += scan.length - scan.end;
+        if scan.length > scan.end {
+            self.tail = Some((id, scan.end));
+        }
+    }
+
+    fn apply(&mut self, id: u64, entries: &[Found]) {
+        for entry in entries {
+            self.state.apply(id, &entry.header);
+        }
+    }
+
+    /// Makes the files agree with what was found: cuts the unfinished tail, sets aside
+    /// segments that never held anything, removes what lies below the floor.
+    pub(crate) fn settle(&self, disk: &dyn Disk) -> Result<(), Error> {
+        if let Some((id, end)) = self.tail {
+            let path = segment::path(id);
+            let file = disk.open(&path, true).map_err(|e| Error::io("open", &path, e))?;
+            file.truncate(end).map_err(|e| Error::io("cut", &path, e))?;
+            file.sync().map_err(|e| Error::io("sync", &path, e))?;
+        }
+        for &id in &self.unfinished {
+            let path = segment::path(id);
+            let empty = open(disk, id)?.is_empty().map_err(|e| Error::io("read", &path, e))?;
+            let moved =
+                if empty { disk.remove(&path) } else { disk.rename(&path, &set_aside_path(id, 0)) };
+            moved.map_err(|e| Error::io("set aside", &path, e))?;
+        }
+        let names =
+            disk.list(Path::new(segment::DIR)).map_err(|e| Error::io("list", segment::DIR, e))?;
+        for id in names.iter().filter_map(|name| segment::id_of(name)) {
+            if id < self.state.floor {
+                let path = segment::path(id);
+                disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+            }
+        }
+        for dir in [segment::DIR, QUARANTINE] {
+            disk.sync_dir(Path::new(dir)).map_err(|e| Error::io("sync", dir, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the bytes at `offset` of a segment are kept once they are set aside.
+pub(crate) fn set_aside_path(segment: u64, offset: u64) -> PathBuf {
+    Path::new(QUARANTINE).join(format!("{segment:016x}-{offset}.bin"))
+}
+
+fn open(disk: &dyn Disk, id: u64) -> Result<Arc<dyn DiskFile>, Error> {
+    let path = segment::path(id);
+    disk.open(&path, false).map_err(|e| Error::io("open", &path, e))
+}

@@ -1,0 +1,128 @@
+//! Writing one segment file: group by group, each ended by one barrier.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::disk::{Disk, DiskFile};
+use super::entry::Header;
+use super::error::Error;
+use super::format::{self, EntryPrefix, GroupHeader, GroupTrailer};
+
+/// The directory of the segments, below the spool directory.
+pub(crate) const DIR: &str = "segments";
+
+/// Path of a segment file, below the spool directory.
+pub(crate) fn path(id: u64) -> PathBuf {
+    Path::new(DIR).join(format!("{id:016x}.seg"))
+}
+
+/// The id in a segment's file name.
+pub(crate) fn id_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".seg")?;
+    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// An entry ready to be written.
+pub(crate) struct NewEntry {
+    pub(crate) header: Header,
+    pub(crate) body: Bytes,
+    pub(crate) body_crc: u32,
+}
+
+impl NewEntry {
+    /// An entry that is all header.
+    pub(crate) fn bare(header: Header) -> Self {
+        Self { header, body: Bytes::new(), body_crc: crc32c::crc32c(&[]) }
+    }
+}
+
+/// The segment being written. After a failed write or sync it must not be used again.
+pub(crate) struct Segment {
+    pub(crate) id: u64,
+    /// Bytes proven durable; also the length, since every group is synced.
+    pub(crate) length: u64,
+    incarnation: u64,
+    groups: u32,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Segment {
+    /// Makes a segment whose first group is `snapshot`. Durable, name included, on return.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        id: u64,
+        incarnation: u64,
+        snapshot: Header,
+    ) -> Result<Self, Error> {
+        let path = path(id);
+        let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        let mut segment = Self { id, length: 0, incarnation, groups: 0, file };
+        let now = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+        segment.append(Some(format::file_header(id, now)), &[NewEntry::bare(snapshot)])?;
+        disk.sync_dir(Path::new(DIR)).map_err(|e| Error::io("sync", DIR, e))?;
+        Ok(segment)
+    }
+
+    /// Writes one group and waits for the barrier. Returns the offset of each entry.
+    pub(crate) fn append_group(&mut self, entries: &[NewEntry]) -> Result<Vec<u64>, Error> {
+        self.append(None, entries)
+    }
+
+    /// Bytes the file takes on the disk.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.file.allocated().unwrap_or(self.length)
+    }
+
+    fn append(
+        &mut self,
+        file_header: Option<[u8; format::FILE_HEADER]>,
+        entries: &[NewEntry],
+    ) -> Result<Vec<u64>, Error> {
+        let group = GroupHeader {
+            segment: self.id,
+            incarnation: self.incarnation,
+            durable_to: self.length,
+            number: self.groups,
+        }
+        .encode();
+        let start = self.length + file_header.map_or(0, |header| header.len() as u64);
+        let mut at = start + group.len() as u64;
+        let mut checksum = crc32c::crc32c(&group);
+        let mut offsets = Vec::with_capacity(entries.len());
+        let mut heads = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let body_len = u32::try_from(entry.body.len()).unwrap_or(u32::MAX);
+            let encoded = entry.header.encode();
+            let kind = entry.header.kind();
+            let head =
+                EntryPrefix::encode(self.incarnation, kind, &encoded, body_len, entry.body_crc);
+            checksum = crc32c::crc32c_append(checksum, &head);
+            offsets.push(at);
+            at += head.len() as u64 + entry.body.len() as u64;
+            heads.push(head);
+        }
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let trailer = GroupTrailer { length: at - start, count, checksum }.encode();
+
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * entries.len() + 3);
+        if let Some(header) = &file_header {
+            parts.push(header);
+        }
+        parts.push(&group);
+        for (head, entry) in heads.iter().zip(entries) {
+            parts.push(head);
+            if !entry.body.is_empty() {
+                parts.push(&entry.body);
+            }
+        }
+        parts.push(&trailer);
+        let path = path(self.id);
+        self.file.append(&parts).map_err(|e| Error::io("write", &path, e))?;
+        self.file.sync().map_err(|e| Error::io("sync", &path, e))?;
+        self.length = at + trailer.len() as u64;
+        self.groups += 1;
+        Ok(offsets)
+    }
+}

@@ -1,0 +1,118 @@
+//! What the writer, the readers and the handles see of one another.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::catalog::Catalog;
+use super::disk::Disk;
+use super::entry::Seq;
+use super::error::Error;
+use super::segment;
+use super::state::State;
+
+pub(crate) struct Shared {
+    disk: Arc<dyn Disk>,
+    inner: Mutex<Inner>,
+    catalog: Mutex<Catalog>,
+    /// The number after the newest durable batch.
+    durable: watch::Sender<Seq>,
+    /// Changes whenever there may be room again.
+    room: watch::Sender<u64>,
+    highest_segment: AtomicU64,
+    pub(crate) used: Arc<AtomicU64>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) state: State,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        catalog: Catalog,
+        state: State,
+        highest_segment: u64,
+        used: Arc<AtomicU64>,
+    ) -> Self {
+        let durable = watch::Sender::new(state.next_seq);
+        Self {
+            disk,
+            inner: Mutex::new(Inner { state, last_error: None }),
+            catalog: Mutex::new(catalog),
+            durable,
+            room: watch::Sender::new(0),
+            highest_segment: AtomicU64::new(highest_segment),
+            used,
+        }
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An id no segment ever had.
+    pub(crate) fn next_segment(&self) -> u64 {
+        self.highest_segment.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Lets readers go up to the state's end.
+    pub(crate) fn publish(&self) {
+        let mut inner = self.lock();
+        inner.last_error = None;
+        self.durable.send_replace(inner.state.next_seq);
+    }
+
+    pub(crate) fn durable(&self) -> watch::Receiver<Seq> {
+        self.durable.subscribe()
+    }
+
+    pub(crate) fn room(&self) {
+        self.room.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn room_changes(&self) -> watch::Receiver<u64> {
+        self.room.subscribe()
+    }
+
+    /// Remembers and logs a failure of the disk, once per stretch of failures.
+    pub(crate) fn failed(&self, error: &Error) {
+        let cause = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
+        let text = format!("{error}{cause}");
+        let mut inner = self.lock();
+        if inner.last_error.as_deref() != Some(&text) {
+            tracing::error!(
+                code = error.code(),
+                "{text}; nothing is lost: what could not be stored is pulled again once the disk answers"
+            );
+        }
+        inner.last_error = Some(text);
+    }
+
+    /// Removes the segment files below `floor`; true when there were any.
+    pub(crate) fn remove_below(&self, floor: u64) -> Result<bool, Error> {
+        let dir = Path::new(segment::DIR);
+        let names = self.disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let mut any = false;
+        for id in names.iter().filter_map(|name| segment::id_of(name)).filter(|id| *id < floor) {
+            let path = segment::path(id);
+            self.disk.remove(&path).map_err(|e| Error::io("remove", path, e))?;
+            any = true;
+        }
+        if any {
+            self.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        }
+        Ok(any)
+    }
+}

@@ -1,0 +1,192 @@
+//! All live state of the spool, as the fold of its entries.
+//!
+//! Every segment begins with a snapshot of this; applying the entries behind it in order
+//! gives the state at any later point. Nothing else has to be remembered.
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+
+use super::entry::{Change, Header, Position, Seq, ShardKey};
+
+/// Live state: see the module.
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
+pub struct State {
+    /// Number of the next batch.
+    pub next_seq: Seq,
+    /// Logs ever spooled.
+    pub next_log: u64,
+    /// Positions in SLS.
+    pub shards: BTreeMap<ShardKey, ShardState>,
+    /// Positions of delivery.
+    pub destinations: BTreeMap<String, Delivered>,
+    /// Segments below this id are done with.
+    pub floor: u64,
+    /// The segments from the floor on.
+    pub segments: BTreeMap<u64, SegmentInfo>,
+}
+
+/// Where one shard stands.
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
+pub struct ShardState {
+    /// Cursor to pull with next: everything before it is, or was, in the spool.
+    pub position: String,
+    /// The last checkpoint known to be committed.
+    pub committed: Option<String>,
+    /// Cursors reached since then, oldest first. A commit whose answer was never seen
+    /// left one of these on the server.
+    pub chain: Vec<String>,
+}
+
+impl ShardState {
+    /// Whether `checkpoint`, as the server tells it, is one we made ourselves.
+    pub fn is_ours(&self, checkpoint: Option<&str>) -> bool {
+        match checkpoint {
+            None => self.committed.is_none(),
+            Some(cursor) => {
+                self.committed.as_deref() == Some(cursor)
+                    || self.chain.iter().any(|known| known == cursor)
+            }
+        }
+    }
+}
+
+/// Where one destination stands.
+#[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, PartialEq)]
+pub struct Delivered {
+    /// The next log to confirm.
+    pub position: Position,
+    /// The same, counted in logs ever spooled.
+    pub log: u64,
+}
+
+/// One segment file.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct SegmentInfo {
+    /// First batch in it, or the next one to come.
+    pub first_seq: Seq,
+    /// One past the last batch in it.
+    pub end_seq: Seq,
+    /// Logs ever spooled when it began.
+    pub first_log: u64,
+    /// Logs ever spooled at its end.
+    pub end_log: u64,
+    /// Proven length in bytes.
+    pub length: u64,
+    /// Smallest log time in it, s since the epoch; `u32::MAX` without logs.
+    pub min_time: u32,
+    /// Largest log time in it, s since the epoch.
+    pub max_time: u32,
+}
+
+impl SegmentInfo {
+    /// A segment that begins where `state` ends.
+    pub(crate) fn beginning(state: &State) -> Self {
+        Self {
+            first_seq: state.next_seq,
+            end_seq: state.next_seq,
+            first_log: state.next_log,
+            end_log: state.next_log,
+            length: 0,
+            min_time: u32::MAX,
+            max_time: 0,
+        }
+    }
+}
+
+impl State {
+    /// Applies one entry of `segment`. A snapshot replaces everything.
+    pub(crate) fn apply(&mut self, segment: u64, header: &Header) {
+        match header {
+            Header::Snapshot(snapshot) => *self = snapshot.clone(),
+            Header::Batch(batch) => {
+                self.next_seq = self.next_seq.max(batch.seq + 1);
+                self.next_log = self.next_log.max(batch.first_log + u64::from(batch.logs));
+                self.advance(&batch.key, &batch.next_cursor);
+                let (next_seq, next_log) = (self.next_seq, self.next_log);
+                if let Some(info) = self.segments.get_mut(&segment) {
+                    info.end_seq = next_seq;
+                    info.end_log = next_log;
+                    info.min_time = info.min_time.min(batch.min_time);
+                    info.max_time = info.max_time.max(batch.max_time);
+                }
+            }
+            Header::Progress(progress) if progress.jump => {
+                let shard = ShardState {
+                    position: progress.next_cursor.clone(),
+                    committed: (!progress.cursor.is_empty()).then(|| progress.cursor.clone()),
+                    chain: vec![progress.next_cursor.clone()],
+                };
+                self.shards.insert(progress.key.clone(), shard);
+            }
+            Header::Progress(progress) => self.advance(&progress.key, &progress.next_cursor),
+            Header::Journal(changes) => changes.iter().for_each(|change| self.change(change)),
+        }
+    }
+
+    /// The oldest batch that some destination still has to confirm.
+    pub fn oldest_needed(&self) -> Seq {
+        let needed = self.destinations.values().map(|delivered| delivered.position.seq).min();
+        needed.unwrap_or(self.segments.values().next().map_or(self.next_seq, |info| info.first_seq))
+    }
+
+    /// The lowest segment that must stay: it holds a batch still needed, or it is `newest`.
+    pub(crate) fn wanted_floor(&self, newest: u64) -> u64 {
+        let needed = self.oldest_needed();
+        let holding = self.segments.iter().find(|(_, info)| info.end_seq > needed);
+        holding.map_or(newest, |(id, _)| *id).max(self.floor)
+    }
+
+    /// The segment that holds batch `seq`, or the first one after it.
+    pub(crate) fn segment_of(&self, seq: Seq) -> Option<u64> {
+        self.segments.iter().find(|(_, info)| info.end_seq > seq).map(|(id, _)| *id)
+    }
+
+    /// An ack beyond the recovered end is possible after damage; numbers still never repeat.
+    pub(crate) fn raise_past_acks(&mut self) {
+        for delivered in self.destinations.values() {
+            let past = delivered.position.seq + u64::from(delivered.position.index > 0);
+            self.next_seq = self.next_seq.max(past);
+            self.next_log = self.next_log.max(delivered.log);
+        }
+    }
+
+    fn advance(&mut self, key: &ShardKey, next_cursor: &str) {
+        let shard = self.shards.entry(key.clone()).or_default();
+        shard.position = next_cursor.to_owned();
+        if shard.chain.last().map(String::as_str) != Some(next_cursor) {
+            shard.chain.push(next_cursor.to_owned());
+        }
+    }
+
+    fn change(&mut self, change: &Change) {
+        match change {
+            Change::Ack { destination, position, log } => {
+                if let Some(delivered) = self.destinations.get_mut(destination)
+                    && delivered.position < *position
+                {
+                    *delivered = Delivered { position: *position, log: *log };
+                }
+            }
+            Change::Committed { key, cursor } => {
+                if let Some(shard) = self.shards.get_mut(key) {
+                    if let Some(at) = shard.chain.iter().position(|known| known == cursor) {
+                        shard.chain.drain(..=at);
+                    }
+                    shard.committed = Some(cursor.clone());
+                }
+            }
+            Change::Floor { segment } => {
+                self.floor = self.floor.max(*segment);
+                self.segments.retain(|id, _| *id >= *segment);
+            }
+            Change::AddDestination { name, position, log } => {
+                let delivered = Delivered { position: *position, log: *log };
+                self.destinations.entry(name.clone()).or_insert(delivered);
+            }
+            Change::ForgetDestination { name } => {
+                self.destinations.remove(name);
+            }
+        }
+    }
+}

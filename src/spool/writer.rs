@@ -1,0 +1,468 @@
+//! The one thread that writes: gathers what all fetchers brought, appends it as one group,
+//! waits for the barrier, answers with receipts, and lets go of what is done with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::catalog::CatalogEntry;
+use super::entry::{Batch, BatchHeader, Change, Header, Progress, ShardKey};
+use super::error::Error;
+use super::quota::Quota;
+use super::segment::{NewEntry, Segment};
+use super::shared::Shared;
+use super::state::{SegmentInfo, State};
+use super::{Receipt, segment};
+
+/// Bytes of bodies that one barrier covers at most.
+const GROUP_BYTES: usize = 8 << 20;
+/// Positions are written with the next group, or by themselves after this time.
+const JOURNAL_EVERY: Duration = Duration::from_millis(500);
+/// Pause before a new segment is tried after the disk failed.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What the writer is asked to do.
+pub(crate) enum Command {
+    /// Store a batch, or progress without one.
+    Append {
+        tenure: u64,
+        key: ShardKey,
+        append: Append,
+        reply: oneshot::Sender<Result<Receipt, Error>>,
+    },
+    /// Take a shard, starting at `start`; answers the number of the tenure.
+    Begin {
+        key: ShardKey,
+        start: String,
+        checkpoint: Option<String>,
+        reply: oneshot::Sender<Result<u64, Error>>,
+    },
+    /// Give a shard up.
+    End { key: ShardKey, tenure: u64 },
+    /// Change positions; written soon.
+    Change(Change),
+    /// Write what is pending now.
+    Flush(oneshot::Sender<Result<(), Error>>),
+    /// End the thread after writing what is pending.
+    Close,
+}
+
+/// What moves a shard on.
+pub(crate) enum Append {
+    Batch { batch: Batch, body_crc: u32 },
+    Progress { cursor: String, next_cursor: String },
+}
+
+/// An accepted command on its way through a group.
+struct Pending {
+    entry: NewEntry,
+    answer: Answer,
+}
+
+enum Answer {
+    Receipt(Receipt, oneshot::Sender<Result<Receipt, Error>>),
+    Tenure(ShardKey, oneshot::Sender<Result<u64, Error>>),
+}
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    quota: Quota,
+    segment: Option<Segment>,
+    incarnation: u64,
+    segment_bytes: u64,
+    tenures: HashMap<ShardKey, u64>,
+    next_tenure: u64,
+    changes: Vec<Change>,
+    changed_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    flushes: Vec<oneshot::Sender<Result<(), Error>>>,
+    closing: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: Receiver<Command>,
+        quota: Quota,
+        segment: Segment,
+        incarnation: u64,
+    ) -> Self {
+        let segment_bytes = quota.segment_bytes();
+        Self {
+            shared,
+            commands,
+            quota,
+            segment: Some(segment),
+            incarnation,
+            segment_bytes,
+            tenures: HashMap::new(),
+            next_tenure: 1,
+            changes: Vec::new(),
+            changed_at: None,
+            retry_at: None,
+            flushes: Vec::new(),
+            closing: false,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        while !self.closing {
+            let mut accepted = Vec::new();
+            match self.commands.recv_timeout(self.patience()) {
+                Ok(command) => self.take(command, &mut accepted),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.closing = true,
+            }
+            let mut bytes = 0;
+            while bytes < GROUP_BYTES
+                && let Ok(command) = self.commands.try_recv()
+            {
+                self.take(command, &mut accepted);
+                bytes = accepted.iter().map(|pending| pending.entry.body.len()).sum();
+            }
+            self.turn(accepted);
+        }
+        let state = self.shared.lock().state.clone();
+        let mut catalog = self.shared.catalog();
+        catalog.set_positions(&state);
+        catalog.flush();
+    }
+
+    fn patience(&self) -> Duration {
+        match self.changed_at {
+            Some(at) => JOURNAL_EVERY.saturating_sub(at.elapsed()),
+            None => Duration::from_secs(1),
+        }
+    }
+
+    fn take(&mut self, command: Command, accepted: &mut Vec<Pending>) {
+        match command {
+            Command::Append { tenure, key, append, reply } => {
+                if self.tenures.get(&key) != Some(&tenure) {
+                    let _ = reply.send(Err(Error::TenureEnded { shard: key.to_string() }));
+                    return;
+                }
+                match self.accept(key, append, accepted) {
+                    Ok((header, body, body_crc, receipt)) => accepted.push(Pending {
+                        entry: NewEntry { header, body, body_crc },
+                        answer: Answer::Receipt(receipt, reply),
+                    }),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Command::Begin { key, start, checkpoint, reply } => {
+                self.begin(key, start, checkpoint, reply, accepted);
+            }
+            Command::End { key, tenure } => {
+                if self.tenures.get(&key) == Some(&tenure) {
+                    self.tenures.remove(&key);
+                }
+            }
+            Command::Change(change) => self.note(change),
+            Command::Flush(reply) => self.flushes.push(reply),
+            Command::Close => self.closing = true,
+        }
+    }
+
+    /// Checks one append against everything accepted before it and numbers it.
+    fn accept(
+        &self,
+        key: ShardKey,
+        append: Append,
+        accepted: &[Pending],
+    ) -> Result<(Header, bytes::Bytes, u32, Receipt), Error> {
+        let inner = self.shared.lock();
+        let position = accepted
+            .iter()
+            .rev()
+            .find_map(|pending| pending.moves(&key))
+            .or_else(|| inner.state.shards.get(&key).map(|shard| shard.position.as_str()))
+            .unwrap_or_default();
+        let cursor = match &append {
+            Append::Batch { batch, .. } => &batch.cursor,
+            Append::Progress { cursor, .. } => cursor,
+        };
+        if cursor != position {
+            return Err(Error::NotContinuous {
+                shard: key.to_string(),
+                cursor: cursor.clone(),
+                position: position.to_owned(),
+            });
+        }
+        let receipt = |next_cursor: &str, logs| Receipt {
+            key: key.clone(),
+            next_cursor: next_cursor.to_owned(),
+            logs,
+        };
+        match append {
+            Append::Progress { cursor, next_cursor } => {
+                let receipt = receipt(&next_cursor, 0);
+                let progress = Progress { key, cursor, next_cursor, jump: false };
+                Ok((Header::Progress(progress), bytes::Bytes::new(), 0, receipt))
+            }
+            Append::Batch { batch, body_crc } => {
+                let pending: u64 = accepted.iter().map(|p| p.entry.body.len() as u64).sum();
+                self.quota.admit(self.shared.disk(), pending, batch.body.len() as u64)?;
+                let before = accepted.iter().filter_map(|pending| match &pending.entry.header {
+                    Header::Batch(header) => Some(u64::from(header.logs)),
+                    _ => None,
+                });
+                let (batches, logs) = before.fold((0, 0), |(n, sum), logs| (n + 1, sum + logs));
+                let receipt = receipt(&batch.next_cursor, batch.logs);
+                let header = BatchHeader {
+                    seq: inner.state.next_seq + batches,
+                    first_log: inner.state.next_log + logs,
+                    key,
+                    cursor: batch.cursor,
+                    next_cursor: batch.next_cursor,
+                    first_group_cursor: batch.first_group_cursor,
+                    groups: batch.groups,
+                    logs: batch.logs,
+                    query: batch.query,
+                    received_at: batch.received_at,
+                    min_time: batch.min_time,
+                    max_time: batch.max_time,
+                    raw_size: batch.raw_size,
+                    compression: batch.compression,
+                };
+                Ok((Header::Batch(header), batch.body, body_crc, receipt))
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        key: ShardKey,
+        start: String,
+        checkpoint: Option<String>,
+        reply: oneshot::Sender<Result<u64, Error>>,
+        accepted: &mut Vec<Pending>,
+    ) {
+        self.tenures.remove(&key);
+        let continues = {
+            let inner = self.shared.lock();
+            inner.state.shards.get(&key).is_some_and(|shard| shard.position == start)
+                && !accepted.iter().any(|pending| pending.moves(&key).is_some())
+        };
+        if continues {
+            if let Some(cursor) = checkpoint {
+                self.note(Change::Committed { key: key.clone(), cursor });
+            }
+            let tenure = self.grant(key);
+            let _ = reply.send(Ok(tenure));
+        } else {
+            let cursor = checkpoint.unwrap_or_default();
+            let progress = Progress { key: key.clone(), cursor, next_cursor: start, jump: true };
+            accepted.push(Pending {
+                entry: NewEntry::bare(Header::Progress(progress)),
+                answer: Answer::Tenure(key, reply),
+            });
+        }
+    }
+
+    fn grant(&mut self, key: ShardKey) -> u64 {
+        let tenure = self.next_tenure;
+        self.next_tenure += 1;
+        self.tenures.insert(key, tenure);
+        tenure
+    }
+
+    /// Remembers a change; a later ack or commit replaces an earlier one.
+    fn note(&mut self, change: Change) {
+        self.changes.retain(|old| match (old, &change) {
+            (Change::Ack { destination: a, .. }, Change::Ack { destination: b, .. }) => a != b,
+            (Change::Committed { key: a, .. }, Change::Committed { key: b, .. }) => a != b,
+            _ => true,
+        });
+        self.changes.push(change);
+        self.changed_at.get_or_insert_with(Instant::now);
+    }
+
+    fn turn(&mut self, mut accepted: Vec<Pending>) {
+        let due = self.closing
+            || !self.flushes.is_empty()
+            || self.changed_at.is_some_and(|at| at.elapsed() >= JOURNAL_EVERY);
+        if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &self.shared.lock().state)
+        {
+            self.shared.room();
+        }
+        let waiting = !accepted.is_empty() || (due && !self.changes.is_empty());
+        if waiting && let Err(error) = self.write(&mut accepted) {
+            self.shared.failed(&error);
+            for pending in accepted {
+                pending.refuse(&error);
+            }
+            for flush in self.flushes.drain(..) {
+                let _ = flush.send(Err(error.again()));
+            }
+            return;
+        }
+        for flush in self.flushes.drain(..) {
+            let _ = flush.send(Ok(()));
+        }
+        for pending in accepted {
+            match pending.answer {
+                Answer::Receipt(receipt, reply) => drop(reply.send(Ok(receipt))),
+                Answer::Tenure(key, reply) => {
+                    let tenure = self.grant(key);
+                    let _ = reply.send(Ok(tenure));
+                }
+            }
+        }
+    }
+
+    /// Writes one group, and a new segment where one is due.
+    fn write(&mut self, accepted: &mut [Pending]) -> Result<(), Error> {
+        if self.segment.is_none() {
+            self.roll()?;
+        }
+        let Some(open) = self.segment.as_mut() else { return Err(Error::Closed) };
+        let journal = journal(&self.shared.lock().state, &self.changes, open.id);
+        let mut entries: Vec<NewEntry> = accepted
+            .iter_mut()
+            .map(|pending| {
+                std::mem::replace(&mut pending.entry, NewEntry::bare(Header::Journal(Vec::new())))
+            })
+            .collect();
+        if let Some(changes) = journal {
+            entries.push(NewEntry::bare(Header::Journal(changes)));
+        }
+        let offsets = match open.append_group(&entries) {
+            Ok(offsets) => offsets,
+            Err(error) => {
+                // Seal the file at its proven length: what the failed write left is unknown.
+                self.segment = None;
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                return Err(error);
+            }
+        };
+        self.changes.clear();
+        self.changed_at = None;
+        let (segment, length) = (open.id, open.length);
+        let mut index = Vec::new();
+        let floor = {
+            let mut inner = self.shared.lock();
+            let before = inner.state.floor;
+            for (entry, offset) in entries.iter().zip(offsets) {
+                inner.state.apply(segment, &entry.header);
+                if let Header::Batch(header) = &entry.header {
+                    let (incarnation, header) = (self.incarnation, header.clone());
+                    index.push(CatalogEntry { segment, offset, incarnation, header });
+                }
+            }
+            if let Some(info) = inner.state.segments.get_mut(&segment) {
+                info.length = length;
+            }
+            (inner.state.floor > before).then_some(inner.state.floor)
+        };
+        self.shared.publish();
+        self.shared.catalog().insert(&index);
+        if floor.is_some() {
+            self.unlink();
+        }
+        self.roll_if_due();
+        Ok(())
+    }
+
+    fn roll_if_due(&mut self) {
+        let due = {
+            let inner = self.shared.lock();
+            let length = self.segment.as_ref().map_or(0, |open| open.length);
+            let drained = inner.state.oldest_needed() >= inner.state.next_seq;
+            length >= self.segment_bytes || (drained && length >= self.segment_bytes / 4)
+        };
+        if due && let Err(error) = self.roll() {
+            // The open segment still works; a longer one does no harm.
+            self.shared.failed(&error);
+        }
+    }
+
+    /// Opens a new segment, which makes everything older removable down to the floor.
+    fn roll(&mut self) -> Result<(), Error> {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return Err(Error::io(
+                "write to",
+                segment::DIR,
+                std::io::Error::other("the disk failed a moment ago; a new segment is tried soon"),
+            ));
+        }
+        let mut state = self.shared.lock().state.clone();
+        let id = self.shared.next_segment();
+        let info = SegmentInfo::beginning(&state);
+        state.segments.insert(id, info);
+        state.apply(id, &Header::Journal(vec![Change::Floor { segment: state.wanted_floor(id) }]));
+        let created = self.quota.with_reserve(self.shared.disk(), |disk| {
+            Segment::create(disk, id, self.incarnation, Header::Snapshot(state.clone()))
+        });
+        let created = match created {
+            Ok(created) => created,
+            Err(error) => {
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                return Err(error);
+            }
+        };
+        self.retry_at = None;
+        if let Some(info) = state.segments.get_mut(&id) {
+            info.length = created.length;
+        }
+        self.segment = Some(created);
+        self.shared.catalog().set_positions(&state);
+        self.shared.lock().state = state;
+        self.shared.publish();
+        self.unlink();
+        Ok(())
+    }
+
+    /// Removes the segments below the floor. A failure only delays it.
+    fn unlink(&mut self) {
+        let (floor, oldest) = {
+            let inner = self.shared.lock();
+            let first = inner.state.segments.values().next();
+            (inner.state.floor, first.map_or(inner.state.next_seq, |info| info.first_seq))
+        };
+        match self.shared.remove_below(floor) {
+            Ok(true) => self.shared.room(),
+            Ok(false) => {}
+            Err(error) => self.shared.failed(&error),
+        }
+        self.shared.catalog().remove_before(oldest);
+        self.quota.stale();
+    }
+}
+
+impl Pending {
+    /// Where this leaves `key`, if it moves it.
+    fn moves(&self, key: &ShardKey) -> Option<&str> {
+        match &self.entry.header {
+            Header::Batch(batch) if batch.key == *key => Some(&batch.next_cursor),
+            Header::Progress(progress) if progress.key == *key => Some(&progress.next_cursor),
+            _ => None,
+        }
+    }
+
+    fn refuse(self, error: &Error) {
+        match self.answer {
+            Answer::Receipt(_, reply) => drop(reply.send(Err(error.again()))),
+            Answer::Tenure(_, reply) => drop(reply.send(Err(error.again()))),
+        }
+    }
+}
+
+/// The journal entry for `changes`, with the floor they justify.
+fn journal(state: &State, changes: &[Change], newest: u64) -> Option<Vec<Change>> {
+    if changes.is_empty() {
+        return None;
+    }
+    let mut changes = changes.to_vec();
+    let mut after = state.clone();
+    after.apply(newest, &Header::Journal(changes.clone()));
+    let floor = after.wanted_floor(newest);
+    if floor > state.floor {
+        changes.push(Change::Floor { segment: floor });
+    }
+    Some(changes)
+}
