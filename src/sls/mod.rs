@@ -4,5 +4,14 @@
 //! consumer group's heartbeats and checkpoints. It stores nothing and knows nothing
 //! of syslog.
 
+pub mod credentials;
+pub mod cursor;
+pub mod endpoint;
+pub mod error;
 pub mod sign;
 pub mod wire;
+
+pub use credentials::{CredentialSource, Credentials};
+pub use cursor::Cursor;
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::Error;
