@@ -4,14 +4,19 @@
 //! consumer group's heartbeats and checkpoints. It stores nothing and knows nothing
 //! of syslog.
 
+pub mod body;
 pub mod credentials;
 pub mod cursor;
 pub mod endpoint;
 pub mod error;
+pub mod fuzz;
+pub mod refusal;
 pub mod sign;
+pub mod walk;
 pub mod wire;
 
+pub use body::Compression;
 pub use credentials::{CredentialSource, Credentials};
 pub use cursor::Cursor;
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::Error;
+pub use error::{Advice, DecodeError, Error};
