@@ -4,6 +4,10 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
 
 use super::error::Error;
 
@@ -71,6 +75,63 @@ impl CredentialSource {
                     .map(|path| read(SECURITY_TOKEN, path))
                     .transpose()?,
             }),
+        }
+    }
+}
+
+/// The credentials in use, shared by all calls of a client.
+pub(super) struct Keys {
+    source: CredentialSource,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    credentials: Arc<Credentials>,
+    /// When it was last asked for others.
+    asked: Option<Instant>,
+}
+
+/// A refused key is not looked up again sooner than this.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(3);
+
+impl Keys {
+    /// Loads the credentials for the first time; may block.
+    pub(super) fn load(source: CredentialSource) -> Result<Self, Error> {
+        let credentials = Arc::new(source.load()?);
+        let current = Mutex::new(Current { credentials, asked: None });
+        Ok(Self { source, current })
+    }
+
+    /// The credentials to sign with now.
+    pub(super) async fn current(&self) -> Arc<Credentials> {
+        Arc::clone(&self.current.lock().await.credentials)
+    }
+
+    /// SLS has refused these credentials: whether there are others `now`.
+    ///
+    /// Many calls may find out at the same time; the source is asked once.
+    pub(super) async fn replace(&self, refused: &Arc<Credentials>, now: Instant) -> bool {
+        let mut current = self.current.lock().await;
+        if current.credentials != *refused {
+            return true;
+        }
+        if current.asked.is_some_and(|last| now.duration_since(last) < RELOAD_INTERVAL) {
+            return false;
+        }
+        current.asked = Some(now);
+        let source = self.source.clone();
+        match tokio::task::spawn_blocking(move || source.load()).await {
+            Ok(Ok(credentials)) if credentials != **refused => {
+                tracing::info!(key_id = %credentials.key_id, "took new credentials");
+                current.credentials = Arc::new(credentials);
+                true
+            }
+            Ok(Ok(_)) => false,
+            Ok(Err(error)) => {
+                tracing::warn!(code = error.code(), %error, "kept the refused credentials");
+                false
+            }
+            Err(_) => false,
         }
     }
 }
@@ -155,6 +216,30 @@ mod tests {
             security_token: None,
         };
         assert_eq!(source.load().expect_err("absent").code(), "sls.credential_file");
+    }
+
+    #[tokio::test]
+    async fn refused_credentials_are_looked_up_again_but_not_too_often() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keys = Keys::load(CredentialSource::Files {
+            key_id: write(&dir, "id", b"LTAI"),
+            key_secret: write(&dir, "secret", b"one"),
+            security_token: None,
+        })
+        .expect("load");
+        let first = keys.current().await;
+        let now = Instant::now();
+        assert!(!keys.replace(&first, now).await, "the same key again");
+        write(&dir, "secret", b"two");
+        assert!(!keys.replace(&first, now).await, "too soon");
+        let now = now + RELOAD_INTERVAL;
+        assert!(keys.replace(&first, now).await, "a new key");
+        assert!(keys.replace(&first, now).await, "another call with the old key");
+        let second = keys.current().await;
+        assert_eq!(second.key_secret, "two");
+        std::fs::remove_file(dir.path().join("secret")).expect("remove");
+        assert!(!keys.replace(&second, now + RELOAD_INTERVAL).await, "no key at all");
+        assert_eq!(keys.current().await, second);
     }
 
     #[test]

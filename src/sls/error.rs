@@ -41,6 +41,11 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// Signature version 4 was asked for, and nothing says which region to sign for.
+    #[error(
+        "version 4 signatures need the region and the endpoint does not show it: set the region, or sign with version 1"
+    )]
+    NoRegion,
     /// This machine has no certificates to check the one of SLS against.
     #[error(
         "no root certificates found on this machine: install ca-certificates, or name a file in SSL_CERT_FILE"
@@ -158,6 +163,7 @@ impl Error {
             Self::CredentialFile { .. } => "sls.credential_file",
             Self::CredentialInvalid { .. } => "sls.credential_invalid",
             Self::Name { .. } => "sls.name_invalid",
+            Self::NoRegion => "sls.no_region",
             Self::NoRoots => "sls.no_root_certificates",
             Self::Setup { .. } => "sls.setup",
             Self::Transport { .. } => "sls.transport",
@@ -179,6 +185,7 @@ impl Error {
             Self::CredentialFile { .. }
             | Self::CredentialInvalid { .. }
             | Self::Name { .. }
+            | Self::NoRegion
             | Self::NoRoots
             | Self::Setup { .. } => Advice::Operator,
         }
