@@ -4,5 +4,32 @@
 //! consumer group's heartbeats and checkpoints. It stores nothing and knows nothing
 //! of syslog.
 
+pub mod body;
+mod client;
+mod clock;
+pub mod credentials;
+pub mod cursor;
+pub mod endpoint;
+pub mod error;
+pub mod fuzz;
+pub mod membership;
+mod operations;
+mod pull;
+pub mod refusal;
+mod request;
 pub mod sign;
+pub mod walk;
 pub mod wire;
+
+pub use body::Compression;
+pub use client::{Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, SignVersion};
+pub use credentials::{CredentialSource, Credentials};
+pub use cursor::Cursor;
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{Advice, DecodeError, Error};
+pub use membership::{Action, Membership, MembershipConfig};
+pub use operations::{
+    CheckpointState, ConsumerGroup, CursorFrom, GroupCreation, Logstore, Project, ShardInfo,
+};
+pub use pull::PullAnswer;
+pub use refusal::Refusal;

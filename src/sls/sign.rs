@@ -121,7 +121,8 @@ pub fn percent_encode(value: &str) -> String {
     encode(value, b"-_.~")
 }
 
-fn encode_path(path: &str) -> String {
+/// Percent-encoding of a path: as [`percent_encode`], but slashes stay.
+pub fn encode_path(path: &str) -> String {
     encode(path, b"-_.~/")
 }
 
