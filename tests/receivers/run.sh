@@ -1,0 +1,27 @@
+#!/bin/sh
+# Runs one receiver in the foreground on loopback.
+# usage: run.sh TOOLS KIND DIR        (KIND: rsyslog | syslog-ng; DIR: where its files go)
+# Ports: RX_UDP, RX_TCP, and for syslog-ng RX_LF (its octet-counting source takes no LF).
+# DIR/raw.log gets each message as received, DIR/parsed.jsonl what the daemon understood.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+tools=${1:?} kind=${2:?} dir=${3:?}
+root=$tools/root
+mkdir -p "$dir"
+triplet=$(uname -m)-linux-gnu
+export LD_LIBRARY_PATH="$root/usr/lib/$triplet:$root/lib/$triplet:$root/usr/lib/syslog-ng"
+sed -e "s|@DIR@|$dir|g" -e "s|@UDP@|${RX_UDP:?}|g" -e "s|@TCP@|${RX_TCP:?}|g" -e "s|@LF@|${RX_LF:-0}|g" \
+  "$here/$kind.conf" >"$dir/$kind.conf"
+case $kind in
+rsyslog)
+  exec "$root/usr/sbin/rsyslogd" -n -M "$root/usr/lib/$triplet/rsyslog" -f "$dir/rsyslog.conf" -i "$dir/pid"
+  ;;
+syslog-ng)
+  modules=$(find "$root/usr/lib" -type d -path '*syslog-ng/*' -name '[0-9]*' | head -n 1)
+  version=$("$root/usr/sbin/syslog-ng" --version 2>/dev/null | sed -n 's/^Config version: *//p')
+  sed -i "s|@VERSION@|${version:-3.38}|" "$dir/syslog-ng.conf"
+  exec "$root/usr/sbin/syslog-ng" -F --no-caps --module-path "$modules" -f "$dir/syslog-ng.conf" \
+    -p "$dir/pid" -c "$dir/ctl" -R "$dir/persist"
+  ;;
+*) echo "no receiver is called $kind" >&2; exit 2 ;;
+esac
