@@ -125,6 +125,8 @@ fn unzstd(body: &[u8], out: &mut [u8]) -> Result<usize, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn unpack(
@@ -184,5 +186,40 @@ mod tests {
             unpack(Compression::Zstd, &body, 100),
             Err(DecodeError::Compressed { .. })
         ));
+    }
+
+    #[test]
+    fn a_frame_whose_checksum_disagrees_is_refused() {
+        let raw = b"checked to the last byte";
+        let mut body = zstd(raw);
+        *body.last_mut().expect("a checksum") ^= 1;
+        let error = unpack(Compression::Zstd, &body, raw.len() as u64);
+        assert!(matches!(error, Err(DecodeError::Checksum)), "{error:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_bodies_never_panic_and_never_come_out_at_another_size(
+            raw in prop::collection::vec(0u8..8, 0..3000),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let size = raw.len() as u64;
+            for compression in [Compression::Lz4, Compression::Zstd] {
+                let mut body = match compression {
+                    Compression::Lz4 => block::compress(&raw),
+                    _ => zstd(&raw),
+                };
+                for (place, byte) in &damage {
+                    let place = place.index(body.len());
+                    body[place] = *byte;
+                }
+                for body in [&body[..], &body[..cut.index(body.len())]] {
+                    if let Ok(out) = unpack(compression, body, size) {
+                        prop_assert_eq!(out.len(), raw.len());
+                    }
+                }
+            }
+        }
     }
 }

@@ -121,9 +121,10 @@ pub fn percent_encode(value: &str) -> String {
     encode(value, b"-_.~")
 }
 
-/// Percent-encoding of a path: as [`percent_encode`], but slashes stay.
+/// Percent-encoding of a path: as [`percent_encode`], but slashes stay, and `+` and `*`
+/// too, as the official SDKs have it.
 pub fn encode_path(path: &str) -> String {
-    encode(path, b"-_.~/")
+    encode(path, b"-_.~/+*")
 }
 
 fn encode(text: &str, keep: &[u8]) -> String {

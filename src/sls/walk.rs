@@ -9,7 +9,7 @@ use super::error::DecodeError;
 
 mod reader;
 
-use reader::Reader;
+use reader::{Fault, Reader};
 
 /// What one writer sent in one request: logs that share topic, source and tags.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +49,12 @@ pub struct Summary {
 /// After an error nothing follows.
 pub fn groups(raw: &[u8]) -> impl Iterator<Item = Result<Group<'_>, DecodeError>> {
     let mut list = Reader::new(raw);
-    std::iter::from_fn(move || {
-        let group = next_group(&mut list).transpose();
-        if matches!(group, Some(Err(_))) {
+    std::iter::from_fn(move || match next_group(&mut list) {
+        Ok(group) => group.map(Ok),
+        Err(fault) => {
             list = Reader::new(&[]);
+            Some(Err(fault.within(raw)))
         }
-        group
     })
 }
 
@@ -64,19 +64,7 @@ pub fn groups(raw: &[u8]) -> impl Iterator<Item = Result<Group<'_>, DecodeError>
 /// # Errors
 /// The first place where the bytes are not a `LogGroupList`.
 pub fn summary(raw: &[u8]) -> Result<Summary, DecodeError> {
-    let mut list = Reader::new(raw);
-    let mut summary = Summary::default();
-    while let Some(fields) = next_group_fields(&mut list)? {
-        // A group takes two bytes at least, a log four: the counts fit for any raw size
-        // below 8 GiB, and saturating there harms nobody.
-        summary.groups = summary.groups.saturating_add(1);
-        check_group(fields, |time| {
-            summary.logs = summary.logs.saturating_add(1);
-            summary.min_time = Some(summary.min_time.map_or(time, |known| known.min(time)));
-            summary.max_time = Some(summary.max_time.map_or(time, |known| known.max(time)));
-        })?;
-    }
-    Ok(summary)
+    summarise(raw).map_err(|fault| fault.within(raw))
 }
 
 impl<'a> Group<'a> {
@@ -87,7 +75,7 @@ impl<'a> Group<'a> {
 
     /// The logs of the group, in the writer's order.
     pub fn logs(&self) -> impl Iterator<Item = Log<'a>> + use<'a> {
-        self.fields.messages(GROUP_LOG).filter_map(|log| read_log(log).ok())
+        self.fields.messages(GROUP_LOG).filter_map(|log| read_log(log, |_| Ok(())).ok())
     }
 }
 
@@ -112,33 +100,47 @@ const LOG_TIME_NS: u32 = 4;
 const PAIR_KEY: u32 = 1;
 const PAIR_VALUE: u32 = 2;
 
-fn next_group<'a>(list: &mut Reader<'a>) -> Result<Option<Group<'a>>, DecodeError> {
-    let Some(fields) = next_group_fields(list)? else {
-        return Ok(None);
-    };
-    let (topic, source) = check_group(fields, |_| {})?;
-    Ok(Some(Group { topic, source, fields }))
+fn summarise(raw: &[u8]) -> Result<Summary, Fault> {
+    let mut list = Reader::new(raw);
+    let mut summary = Summary::default();
+    while let Some(group) = next_group_bytes(&mut list)? {
+        // A group takes two bytes at least, a log four: the counts fit for any raw size
+        // below 8 GiB, and saturating there harms nobody.
+        summary.groups = summary.groups.saturating_add(1);
+        check_group(group, |time| {
+            summary.logs = summary.logs.saturating_add(1);
+            summary.min_time = Some(summary.min_time.map_or(time, |known| known.min(time)));
+            summary.max_time = Some(summary.max_time.map_or(time, |known| known.max(time)));
+        })?;
+    }
+    Ok(summary)
 }
 
-fn next_group_fields<'a>(list: &mut Reader<'a>) -> Result<Option<Reader<'a>>, DecodeError> {
+fn next_group<'a>(list: &mut Reader<'a>) -> Result<Option<Group<'a>>, Fault> {
+    let Some(group) = next_group_bytes(list)? else {
+        return Ok(None);
+    };
+    let (topic, source) = check_group(group, |_| {})?;
+    Ok(Some(Group { topic, source, fields: Reader::new(group) }))
+}
+
+fn next_group_bytes<'a>(list: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Fault> {
     while let Some(field) = list.next_field()? {
         if field.number == LIST_GROUP {
-            return field.message().map(Some);
+            return field.bytes().map(Some);
         }
     }
     Ok(None)
 }
 
 /// Checks everything in a group; returns topic and source and shows every log's time.
-fn check_group<'a>(
-    mut fields: Reader<'a>,
-    mut seen: impl FnMut(u32),
-) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
+fn check_group(group: &[u8], mut seen: impl FnMut(u32)) -> Result<(&[u8], &[u8]), Fault> {
     let (mut topic, mut source) = (&[][..], &[][..]);
+    let mut fields = Reader::new(group);
     while let Some(field) = fields.next_field()? {
         match field.number {
             GROUP_LOG => {
-                let log = read_log(field.message()?)?;
+                let log = read_log(field.bytes()?, |pair| read_pair(pair).map(drop))?;
                 seen(log.time);
             }
             GROUP_TOPIC => topic = field.bytes()?,
@@ -147,7 +149,7 @@ fn check_group<'a>(
                 field.bytes()?;
             }
             GROUP_TAG => {
-                read_pair(field.message()?)?;
+                read_pair(field.bytes()?)?;
             }
             _ => {}
         }
@@ -155,26 +157,30 @@ fn check_group<'a>(
     Ok((topic, source))
 }
 
-/// Reads a log's times and checks everything in it.
-fn read_log(fields: Reader<'_>) -> Result<Log<'_>, DecodeError> {
+/// Reads the times of a log, and shows each of its fields to be checked.
+#[inline]
+fn read_log<'a>(
+    log: &'a [u8],
+    mut check: impl FnMut(&'a [u8]) -> Result<(), Fault>,
+) -> Result<Log<'a>, Fault> {
     let (mut time, mut time_ns) = (None, None);
-    let mut rest = fields;
-    while let Some(field) = rest.next_field()? {
+    let mut fields = Reader::new(log);
+    while let Some(field) = fields.next_field()? {
         match field.number {
             LOG_TIME => time = Some(field.uint32()?),
-            LOG_CONTENT => {
-                read_pair(field.message()?)?;
-            }
+            LOG_CONTENT => check(field.bytes()?)?,
             LOG_TIME_NS => time_ns = Some(field.fixed32()?),
             _ => {}
         }
     }
-    let time = time.ok_or(DecodeError::Missing { at: rest.position(), field: "time of a log" })?;
-    Ok(Log { time, time_ns, fields })
+    let time = time.ok_or_else(|| Fault::missing(log, "time of a log"))?;
+    Ok(Log { time, time_ns, fields: Reader::new(log) })
 }
 
-fn read_pair(mut fields: Reader<'_>) -> Result<(&[u8], &[u8]), DecodeError> {
+#[inline]
+fn read_pair(pair: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let (mut key, mut value) = (None, None);
+    let mut fields = Reader::new(pair);
     while let Some(field) = fields.next_field()? {
         match field.number {
             PAIR_KEY => key = Some(field.bytes()?),
@@ -182,8 +188,9 @@ fn read_pair(mut fields: Reader<'_>) -> Result<(&[u8], &[u8]), DecodeError> {
             _ => {}
         }
     }
-    let missing = |field| DecodeError::Missing { at: fields.position(), field };
-    Ok((key.ok_or(missing("key of a field"))?, value.ok_or(missing("value of a field"))?))
+    let key = key.ok_or_else(|| Fault::missing(pair, "key of a field"))?;
+    let value = value.ok_or_else(|| Fault::missing(pair, "value of a field"))?;
+    Ok((key, value))
 }
 
 #[cfg(test)]

@@ -5,53 +5,88 @@ use super::DecodeError;
 /// Groups inside groups (wire types 3 and 4) deeper than this are refused.
 const DEEPEST_GROUP: u32 = 100;
 
-/// Reads one field after the other of one message. It keeps to a part of the whole
-/// body, so that errors name their position there.
+/// Reads one field after the other of one message: what is left of it.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
-    body: &'a [u8],
-    /// The first byte not read yet; at most `end`.
-    at: usize,
-    /// Where the message ends; at most `body.len()`.
-    end: usize,
+    rest: &'a [u8],
 }
 
 /// One field of a message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
     pub(super) number: u32,
-    /// Where the field starts in the body.
-    at: usize,
     value: Value<'a>,
+    /// What follows the field, for naming its place.
+    rest: &'a [u8],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Value<'a> {
     Varint(u64),
     Fixed32(u32),
-    Delimited(Reader<'a>),
+    Delimited(&'a [u8]),
     /// Fixed64 and groups: no field of ours has them.
     Skipped,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Self {
-        Self { body, at: 0, end: body.len() }
+/// What is wrong, and where. Kept small, because every read could return one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    /// The address of the first byte not understood.
+    place: usize,
+    problem: Problem,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Problem {
+    Wire(&'static str),
+    Missing(&'static str),
+}
+
+impl Fault {
+    /// The required field is not in the message that `rest` ends.
+    #[cold]
+    pub(super) fn missing(message: &[u8], field: &'static str) -> Self {
+        Self { place: message.as_ptr_range().end.addr(), problem: Problem::Missing(field) }
     }
 
-    pub(super) fn position(&self) -> usize {
-        self.at
+    #[cold]
+    fn new(rest: &[u8], problem: &'static str) -> Self {
+        Self { place: rest.as_ptr().addr(), problem: Problem::Wire(problem) }
+    }
+
+    /// As an error that names the position in the whole body.
+    pub(super) fn within(self, body: &[u8]) -> DecodeError {
+        let at = self.place.saturating_sub(body.as_ptr().addr());
+        match self.problem {
+            Problem::Wire(problem) => DecodeError::Protobuf { at, problem },
+            Problem::Missing(field) => DecodeError::Missing { at, field },
+        }
+    }
+}
+
+/// Shows how much there is, never what: these are other people's logs.
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} bytes", self.rest.len())
+    }
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        Self { rest: message }
     }
 
     /// The messages in the fields of this number. For what has been checked already: it
     /// ends where it cannot go on.
-    pub(super) fn messages(self, number: u32) -> impl Iterator<Item = Reader<'a>> {
-        let mut rest = self;
+    #[inline]
+    pub(super) fn messages(mut self, number: u32) -> impl Iterator<Item = &'a [u8]> {
         std::iter::from_fn(move || {
             loop {
-                let field = rest.next_field().ok()??;
+                let field = self.next_field().ok()??;
                 if field.number == number {
-                    return field.message().ok();
+                    return field.bytes().ok();
                 }
             }
         })
@@ -59,11 +94,20 @@ impl<'a> Reader<'a> {
 
     /// The next field, or none at the end of the message.
     #[inline]
-    pub(super) fn next_field(&mut self) -> Result<Option<Field<'a>>, DecodeError> {
-        if self.at == self.end {
-            return Ok(None);
+    pub(super) fn next_field(&mut self) -> Result<Option<Field<'a>>, Fault> {
+        // Nearly all fields: a number below 16, delimited, shorter than 128 bytes.
+        if let [tag @ 8..0x80, length @ ..0x80, rest @ ..] = self.rest
+            && tag & 7 == 2
+            && let Some((bytes, rest)) = rest.split_at_checked(usize::from(*length))
+        {
+            self.rest = rest;
+            let number = u32::from(tag >> 3);
+            return Ok(Some(Field { number, value: Value::Delimited(bytes), rest }));
         }
-        let at = self.at;
+        if self.rest.is_empty() { Ok(None) } else { self.any_field().map(Some) }
+    }
+
+    fn any_field(&mut self) -> Result<Field<'a>, Fault> {
         let (number, wire_type) = self.tag()?;
         let value = match wire_type {
             0 => Value::Varint(self.varint()?),
@@ -74,71 +118,53 @@ impl<'a> Reader<'a> {
                 Value::Skipped
             }
         };
-        Ok(Some(Field { number, at, value }))
+        Ok(Field { number, value, rest: self.rest })
     }
 
     /// Field number and wire type.
-    #[inline]
-    fn tag(&mut self) -> Result<(u32, u32), DecodeError> {
-        let at = self.at;
+    fn tag(&mut self) -> Result<(u32, u32), Fault> {
+        let before = self.rest;
         let tag = u32::try_from(self.varint()?)
-            .map_err(|_| DecodeError::Protobuf { at, problem: "a field number is too large" })?;
+            .map_err(|_| Fault::new(before, "a field number is too large"))?;
         if tag >> 3 == 0 {
-            return Err(DecodeError::Protobuf { at, problem: "a field has the number 0" });
+            return Err(Fault::new(before, "a field has the number 0"));
         }
         Ok((tag >> 3, tag & 7))
     }
 
-    #[inline]
-    fn varint(&mut self) -> Result<u64, DecodeError> {
-        match self.rest().first() {
-            Some(&byte) if byte < 0x80 => {
-                self.at += 1;
-                Ok(u64::from(byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, DecodeError> {
+    fn varint(&mut self) -> Result<u64, Fault> {
         let mut value = 0;
-        for (position, &byte) in self.rest().iter().take(10).enumerate() {
+        for (position, &byte) in self.rest.iter().take(10).enumerate() {
             if position == 9 && byte > 1 {
                 break;
             }
             value |= u64::from(byte & 0x7F) << (7 * position);
             if byte < 0x80 {
-                self.at += position + 1;
+                self.rest = &self.rest[position + 1..];
                 return Ok(value);
             }
         }
-        let problem =
-            if self.end - self.at < 10 { "a number is cut off" } else { "a number is too long" };
-        Err(self.error(problem))
+        let cut = self.rest.len() < 10;
+        Err(self.fault(if cut { "a number is cut off" } else { "a number is too long" }))
     }
 
-    #[inline]
-    fn delimited(&mut self) -> Result<Reader<'a>, DecodeError> {
+    fn delimited(&mut self) -> Result<&'a [u8], Fault> {
         let length = self.varint()?;
-        let at = self.at;
-        match usize::try_from(length) {
-            Ok(length) if length <= self.end - at => {
-                self.at += length;
-                Ok(Reader { body: self.body, at, end: at + length })
-            }
-            _ => Err(self.error("a length goes beyond its message")),
-        }
+        let split = usize::try_from(length).ok().and_then(|at| self.rest.split_at_checked(at));
+        let (bytes, rest) = split.ok_or_else(|| self.fault("a length goes beyond its message"))?;
+        self.rest = rest;
+        Ok(bytes)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let Some(bytes) = self.rest().first_chunk::<N>() else {
-            return Err(self.error("a number is cut off"));
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let Some((bytes, rest)) = self.rest.split_first_chunk::<N>() else {
+            return Err(self.fault("a number is cut off"));
         };
-        self.at += N;
+        self.rest = rest;
         Ok(*bytes)
     }
 
-    fn skip(&mut self, number: u32, wire_type: u32, depth: u32) -> Result<(), DecodeError> {
+    fn skip(&mut self, number: u32, wire_type: u32, depth: u32) -> Result<(), Fault> {
         match wire_type {
             0 => self.varint().map(drop),
             1 => self.take::<8>().map(drop),
@@ -147,57 +173,44 @@ impl<'a> Reader<'a> {
                 let (inner, wire_type) = self.tag()?;
                 match wire_type {
                     4 if inner == number => break Ok(()),
-                    4 => break Err(self.error("a group ends that did not begin")),
+                    4 => break Err(self.fault("a group ends that did not begin")),
                     _ => self.skip(inner, wire_type, depth + 1)?,
                 }
             },
-            3 => Err(self.error("groups are nested too deep")),
-            4 => Err(self.error("a group ends that did not begin")),
+            3 => Err(self.fault("groups are nested too deep")),
+            4 => Err(self.fault("a group ends that did not begin")),
             5 => self.take::<4>().map(drop),
-            _ => Err(self.error("a field has an unknown wire type")),
+            _ => Err(self.fault("a field has an unknown wire type")),
         }
     }
 
-    #[inline]
-    fn rest(&self) -> &'a [u8] {
-        &self.body[self.at..self.end]
-    }
-
     #[cold]
-    fn error(&self, problem: &'static str) -> DecodeError {
-        DecodeError::Protobuf { at: self.at, problem }
-    }
-}
-
-impl std::fmt::Debug for Reader<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "bytes {}..{}", self.at, self.end)
+    fn fault(&self, problem: &'static str) -> Fault {
+        Fault::new(self.rest, problem)
     }
 }
 
 impl<'a> Field<'a> {
+    /// The content of a string or of a message.
     #[inline]
-    pub(super) fn message(&self) -> Result<Reader<'a>, DecodeError> {
+    pub(super) fn bytes(&self) -> Result<&'a [u8], Fault> {
         match self.value {
-            Value::Delimited(message) => Ok(message),
+            Value::Delimited(bytes) => Ok(bytes),
             _ => Err(self.wrong_type()),
         }
     }
 
-    #[inline]
-    pub(super) fn bytes(&self) -> Result<&'a [u8], DecodeError> {
-        self.message().map(|message| message.rest())
-    }
-
     /// As protobuf has it, a value above 32 bits loses the upper ones.
-    pub(super) fn uint32(&self) -> Result<u32, DecodeError> {
+    #[inline]
+    pub(super) fn uint32(&self) -> Result<u32, Fault> {
         match self.value {
             Value::Varint(value) => Ok((value & u64::from(u32::MAX)) as u32),
             _ => Err(self.wrong_type()),
         }
     }
 
-    pub(super) fn fixed32(&self) -> Result<u32, DecodeError> {
+    #[inline]
+    pub(super) fn fixed32(&self) -> Result<u32, Fault> {
         match self.value {
             Value::Fixed32(value) => Ok(value),
             _ => Err(self.wrong_type()),
@@ -205,7 +218,7 @@ impl<'a> Field<'a> {
     }
 
     #[cold]
-    fn wrong_type(&self) -> DecodeError {
-        DecodeError::Protobuf { at: self.at, problem: "a known field has another wire type" }
+    fn wrong_type(&self) -> Fault {
+        Fault::new(self.rest, "the known field in front of it has another wire type")
     }
 }
