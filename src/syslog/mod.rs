@@ -4,6 +4,8 @@
 //! transport, and keeps the three positions of a destination: written, proven,
 //! confirmed. It stores nothing and knows nothing of where logs come from.
 
+pub mod delivery;
+pub mod drain_plan;
 pub mod error;
 pub mod target;
 
