@@ -1,11 +1,15 @@
-//! The syslog side: what a log looks like on the wire, and how it gets there.
+//! Sending syslog messages, and knowing what the receiver has.
 //!
 //! [`rfc5424`] turns one log into one message, whose text is described in [`body`];
-//! [`framing`] sets messages apart on a stream. Nothing here knows SLS, the spool or the
-//! rest of the crate.
+//! [`framing`] sets messages apart on a stream; [`transport`] carries them; [`delivery`]
+//! keeps the three positions of a destination: written, proven, confirmed. This leaf
+//! stores nothing and knows nothing of where logs come from.
 
 pub mod body;
 mod decimal;
+pub mod delivery;
+pub mod drain_plan;
+pub mod error;
 pub mod framing;
 pub mod message;
 pub mod rfc5424;
@@ -13,3 +17,13 @@ mod sample;
 mod settings;
 mod sink;
 mod stamp;
+pub mod target;
+
+pub use delivery::Positions;
+pub use drain_plan::{DrainPlan, DrainSettings};
+pub use error::{SendError, TargetError};
+pub use framing::{Format, Framing};
+pub use message::{Facility, Severity};
+pub use rfc5424::{Formatted, Formatter, Identity, LogLine};
+pub use settings::FormatSettings;
+pub use target::{Scheme, Target};
