@@ -1,0 +1,7 @@
+//! An SLS service on loopback, good enough for the official SDKs to consume from.
+
+mod shard;
+mod store;
+
+pub use shard::{Shard, cursor_number, cursor_text};
+pub use store::{Generator, Make, Store, StoreError};
