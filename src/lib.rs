@@ -5,5 +5,6 @@
 //! modules; the three leaves [`sls`], `spool` and `syslog` know nothing of each
 //! other and nothing of the rest of the crate.
 
+pub mod emulator;
 pub mod sls;
 pub mod spool;
