@@ -1,5 +1,7 @@
 //! Stand-ins for both ends of the relay, for the demo, the tests and users' own checks.
 //!
-//! [`waf`] writes the logs. Everything listens on loopback only.
+//! [`waf`] writes the logs and [`oracle`] says what was lost, repeated or disordered on
+//! the way. Everything listens on loopback only.
 
+pub mod oracle;
 pub mod waf;
