@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod drain_plan;
 pub mod error;
 pub mod target;
+pub mod transport;
 
 pub use error::{SendError, TargetError};
 pub use target::{Scheme, Target};
