@@ -102,14 +102,8 @@ impl TcpConnection {
     /// [`SendError::Unreachable`], [`SendError::Io`]; with several addresses
     /// [`SendError::NoAddress`] holding one of these for each.
     pub async fn connect(target: &Target, settings: &TcpSettings) -> Result<Self, SendError> {
-        let mut attempts = Vec::new();
-        for peer in resolve(target, settings.connect_timeout).await? {
-            match connect_to(peer, settings).await {
-                Ok(stream) => return Ok(Self::new(stream, peer, settings)),
-                Err(error) => attempts.push(error),
-            }
-        }
-        Err(none_left(target, attempts))
+        let peers = resolve(target, settings.connect_timeout).await?;
+        Self::connect_to_any(target, peers, settings).await
     }
 
     /// The address that took the connection.
@@ -208,6 +202,21 @@ impl TcpConnection {
     /// Resets the connection at once. What is in flight is thrown away.
     pub fn abort(self) {
         drop(self);
+    }
+
+    async fn connect_to_any(
+        target: &Target,
+        peers: Vec<SocketAddr>,
+        settings: &TcpSettings,
+    ) -> Result<Self, SendError> {
+        let mut attempts = Vec::new();
+        for peer in peers {
+            match connect_to(peer, settings).await {
+                Ok(stream) => return Ok(Self::new(stream, peer, settings)),
+                Err(error) => attempts.push(error),
+            }
+        }
+        Err(none_left(target, attempts))
     }
 
     fn new(stream: TcpStream, peer: SocketAddr, settings: &TcpSettings) -> Self {
@@ -380,17 +389,47 @@ fn set_options(stream: &TcpStream, settings: &TcpSettings) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
     use super::*;
+
+    /// A port that refuses, as long as the socket exists.
+    fn refusing() -> (TcpSocket, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_tried_in_turn() {
+        let target = "tcp://siem".parse().unwrap();
+        let settings = TcpSettings::default();
+        let (_first, refuses) = refusing();
+        let (_second, refuses_too) = refusing();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listens = listener.local_addr().unwrap();
+
+        let peers = vec![refuses, listens, refuses_too];
+        let connection = TcpConnection::connect_to_any(&target, peers, &settings).await.unwrap();
+        assert_eq!(connection.peer(), listens);
+
+        let peers = vec![refuses, refuses_too];
+        let error = TcpConnection::connect_to_any(&target, peers, &settings).await.unwrap_err();
+        assert_eq!(error.code(), "syslog.refused");
+        let text = error.to_string();
+        for part in ["tcp://siem:1468", &refuses.to_string(), &refuses_too.to_string()] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
 
     #[tokio::test]
     async fn a_connection_to_itself_is_noticed() {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = socket.local_addr().unwrap();
+        let (socket, address) = refusing();
         let stream = socket.connect(address).await.unwrap();
         assert!(is_own_socket(&stream));
 
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         assert!(!is_own_socket(&stream));
     }

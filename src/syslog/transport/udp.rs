@@ -59,16 +59,7 @@ impl UdpConnection {
     /// addresses [`SendError::NoAddress`].
     pub async fn connect(target: &Target, settings: &UdpSettings) -> Result<Self, SendError> {
         let peers = resolve(target, RESOLVE_TIMEOUT).await?;
-        let now = Instant::now().into_std();
-        let bucket = TokenBucket::new(settings.max_rate, settings.burst, now);
-        let mut attempts = Vec::new();
-        for (current, &peer) in peers.iter().enumerate() {
-            match open(peer).await {
-                Ok(socket) => return Ok(Self { socket, peers, current, bucket }),
-                Err(error) => attempts.push(error),
-            }
-        }
-        Err(none_left(target, attempts))
+        Self::connect_to_any(target, peers, settings).await
     }
 
     /// The address in use.
@@ -113,6 +104,23 @@ impl UdpConnection {
                 return SendError::from_io("wait for", self.peer(), error);
             }
         }
+    }
+
+    async fn connect_to_any(
+        target: &Target,
+        peers: Vec<SocketAddr>,
+        settings: &UdpSettings,
+    ) -> Result<Self, SendError> {
+        let now = Instant::now().into_std();
+        let bucket = TokenBucket::new(settings.max_rate, settings.burst, now);
+        let mut attempts = Vec::new();
+        for (current, &peer) in peers.iter().enumerate() {
+            match open(peer).await {
+                Ok(socket) => return Ok(Self { socket, peers, current, bucket }),
+                Err(error) => attempts.push(error),
+            }
+        }
+        Err(none_left(target, attempts))
     }
 
     async fn send_one(&mut self, frame: &[u8], sent: usize) -> Result<(), SendError> {
@@ -193,4 +201,37 @@ async fn bind_and_connect(peer: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(local).await?;
     socket.connect(peer).await?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_leads_to_the_next_address() {
+        let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let refuses = gone.local_addr().unwrap();
+        drop(gone);
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let listens = server.local_addr().unwrap();
+
+        let target = "udp://siem".parse().unwrap();
+        let peers = vec![refuses, listens];
+        let mut connection =
+            UdpConnection::connect_to_any(&target, peers, &UdpSettings::default()).await.unwrap();
+        assert_eq!(connection.peer(), refuses);
+        let refused = async {
+            match connection.send([&b"lost"[..]]).await {
+                Ok(_) => connection.idle().await,
+                Err(error) => error,
+            }
+        };
+        let error = tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap();
+        assert!(matches!(error, SendError::Refused { peer } if peer == refuses), "{error:?}");
+
+        assert_eq!(connection.peer(), listens);
+        connection.send([&b"here"[..]]).await.unwrap();
+        let mut buf = [0; 10];
+        assert_eq!(server.recv(&mut buf).await.unwrap(), 4);
+    }
 }
