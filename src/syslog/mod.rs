@@ -18,6 +18,7 @@ mod settings;
 mod sink;
 mod stamp;
 pub mod target;
+pub mod transport;
 
 pub use delivery::Positions;
 pub use drain_plan::{DrainPlan, DrainSettings};
