@@ -6,6 +6,8 @@
 //! other and nothing of the rest of the crate.
 
 pub mod emulator;
+pub mod config;
+pub mod relay;
 pub mod sls;
 pub mod spool;
 pub mod syslog;

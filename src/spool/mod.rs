@@ -245,6 +245,17 @@ impl Spool {
         ledger::set_aside(self.shared.disk(), damage)
     }
 
+    /// Copies a batch that checks but cannot be used to `quarantine/`, with the reason in the
+    /// ledger.
+    pub fn quarantine(&self, batch: &StoredBatch, why: &str) -> Result<(), Error> {
+        ledger::quarantine(self.shared.disk(), batch, why)
+    }
+
+    /// Writes one JSON object with a time to the ledger, which outlives every segment.
+    pub fn note(&self, what: &serde_json::Value) -> Result<(), Error> {
+        ledger::note(self.shared.disk(), what)
+    }
+
     /// A snapshot for people and metrics.
     pub fn status(&self) -> Status {
         let inner = self.shared.lock();

@@ -26,5 +26,6 @@ pub use error::{SendError, TargetError};
 pub use framing::{Format, Framing};
 pub use message::{Facility, Severity};
 pub use rfc5424::{Formatted, Formatter, Identity, LogLine};
-pub use settings::FormatSettings;
+pub use settings::{FormatSettings, SettingsError};
 pub use target::{Scheme, Target};
+pub use transport::{DrainError, Frames};
