@@ -5,8 +5,8 @@
 //! modules; the three leaves [`sls`], `spool` and `syslog` know nothing of each
 //! other and nothing of the rest of the crate.
 
-pub mod emulator;
 pub mod config;
+pub mod emulator;
 pub mod relay;
 pub mod sls;
 pub mod spool;

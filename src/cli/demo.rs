@@ -13,9 +13,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{exit, output};
-use crate::config::{
-    Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings, Start,
-};
+use crate::config::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
 use crate::emulator::arrivals::Arrivals;
 use crate::emulator::oracle::Report;
 use crate::emulator::receiver::{Mode, Receiver, ReceiverConfig};
@@ -23,8 +21,8 @@ use crate::emulator::sls::{SlsConfig, SlsEmulator};
 use crate::emulator::waf::Waf;
 use crate::emulator::workload::Workload;
 use crate::relay::Relay;
-use crate::sls::{CredentialSource, Credentials, Endpoint, SignVersion};
-use crate::syslog::{Facility, Format, Framing, Severity, Target};
+use crate::sls::{CredentialSource, Credentials, Endpoint};
+use crate::syslog::Target;
 use crate::telemetry;
 
 #[derive(Args, Debug)]
@@ -120,7 +118,7 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<Account> {
     let (project, logstore) = (config.project.clone(), config.logstore.clone());
     let emulator = SlsEmulator::start(config).await?;
 
-    let arrivals = Arc::new(Mutex::new(Arrivals::new(workload, SEPARATOR)));
+    let arrivals = Arc::new(Mutex::new(Arrivals::new(workload, "||")));
     let sink = Arc::clone(&arrivals);
     let receiver = Receiver::start(
         ReceiverConfig {
@@ -128,8 +126,7 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<Account> {
             ..ReceiverConfig::default()
         },
         Arc::new(move |_, message| lock(&sink).message(message)),
-    )
-    .await?;
+    )?;
     let port = receiver.tcp_addr().map_or(0, |address| address.port());
 
     let settings = Settings {
@@ -199,8 +196,6 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<Account> {
     })
 }
 
-const SEPARATOR: &str = "||";
-
 enum Outage {
     Ahead,
     Until(Instant),
@@ -213,43 +208,21 @@ fn source(
     logstore: String,
     key: Credentials,
 ) -> anyhow::Result<Source> {
-    Ok(Source {
-        name: "emulated".to_owned(),
-        endpoint: Endpoint::parse(endpoint)?,
-        region: None,
-        sign: SignVersion::Auto,
-        project,
-        logstore,
-        consumer_group: "demo".to_owned(),
-        start: Start::Begin,
-        credentials: CredentialSource::Static(key),
-        heartbeat_interval: Duration::from_secs(1),
-        group_timeout: Duration::from_secs(10),
-        idle_poll: Duration::from_millis(200),
-    })
+    let endpoint = Endpoint::parse(endpoint)?;
+    let mut source =
+        Source::new(endpoint, project, logstore, "demo", CredentialSource::Static(key));
+    source.group_timeout = Duration::from_secs(10);
+    source.idle_poll = Duration::from_millis(200);
+    Ok(source)
 }
 
+/// Quicker than the defaults, so that the demo does not wait for its own end.
 fn destination(to: &str) -> anyhow::Result<Destination> {
-    Ok(Destination {
-        name: "receiver".to_owned(),
-        target: to.parse::<Target>()?,
-        framing: Framing::OctetCounting,
-        format: Format::Rfc5424,
-        separator: SEPARATOR.to_owned(),
-        facility: Facility::USER,
-        severity: Severity::INFO,
-        hostname: "demo".to_owned(),
-        app_name: "sls-relay".to_owned(),
-        sd_id: "sls@32473".to_owned(),
-        zone: None,
-        required: true,
-        timeout: Duration::from_secs(5),
-        settle: Duration::from_secs(1),
-        drain_every: Duration::from_secs(10),
-        drain_bytes: 16 << 20,
-        drain_idle: Duration::from_millis(500),
-        udp_max_rate: 2000,
-    })
+    let mut destination = Destination::new(to.parse::<Target>()?, "demo");
+    destination.timeout = Duration::from_secs(5);
+    destination.settle = Duration::from_secs(1);
+    destination.drain_idle = Duration::from_millis(500);
+    Ok(destination)
 }
 
 struct Bars {

@@ -54,7 +54,9 @@ pub(crate) async fn run(shard: Arc<Shard>, mut receipts: Receiver<Receipt>) -> C
                     };
                     match outage.failed(Instant::now()) {
                         Say::Nothing => {}
-                        _ => tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), request_id = error.request_id(), "{}; the checkpoint is tried again, nothing is lost", super::chain(&error)),
+                        _ => {
+                            tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), request_id = error.request_id(), "{}; the checkpoint is tried again, nothing is lost", super::chain(&error))
+                        }
                     }
                     tokio::time::sleep(backoff.next(wait)).await;
                     while let Ok(later) = receipts.try_recv() {

@@ -23,7 +23,8 @@ impl Connection {
                 Self::Tcp(TcpConnection::connect(target, &settings).await?)
             }
             Scheme::Udp => {
-                let settings = UdpSettings { max_rate: destination.udp_max_rate, ..UdpSettings::default() };
+                let settings =
+                    UdpSettings { max_rate: destination.udp_max_rate, ..UdpSettings::default() };
                 Self::Udp(UdpConnection::connect(target, &settings).await?)
             }
         })

@@ -59,9 +59,7 @@ pub(crate) fn spawn(
         from,
         raw: Vec::new(),
     };
-    std::thread::Builder::new()
-        .name("encoder".to_owned())
-        .spawn(move || encoder.run(&runtime))?;
+    std::thread::Builder::new().name("encoder".to_owned()).spawn(move || encoder.run(&runtime))?;
     Ok(chunks)
 }
 
@@ -140,7 +138,8 @@ impl Encoder {
         for (number, group) in walk::groups(raw).flatten().enumerate() {
             tags.clear();
             tags.extend(group.tags());
-            let cursor = header.first_group_cursor.map(|first| Cursor::from_number(first + number as u64));
+            let cursor =
+                header.first_group_cursor.map(|first| Cursor::from_number(first + number as u64));
             let mut in_group = 0;
             for log in group.logs() {
                 let place = if cursor.is_some() { in_group } else { index };

@@ -49,14 +49,46 @@ enum Pulled {
     Nothing { next_cursor: String },
 }
 
-/// Pulls until told to stop.
+/// Pulls until told to stop. A batch on its way into the spool is finished first: what is
+/// durable must be committed, or the next owner of the shard delivers it again.
 pub(crate) async fn run(mut fetcher: Fetcher) {
     let stop = fetcher.shard.stop.clone();
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        () = fetcher.fetch() => {}
+    let Some((mut tenure, mut cursor)) = stop.run_until_cancelled(fetcher.acquire()).await else {
+        return;
+    };
+    while let Some(pulled) = stop.run_until_cancelled(fetcher.pull(&cursor)).await {
+        let pause = match pulled {
+            Ok(Pulled::Batch(batch, more)) => {
+                fetcher.recovered();
+                fetcher.idle_since = None;
+                let next = batch.next_cursor.clone();
+                if !fetcher.store(&tenure, *batch).await {
+                    break;
+                }
+                cursor = Cursor::new(next);
+                if more { Duration::ZERO } else { fetcher.shard.source.idle_poll / 4 }
+            }
+            Ok(Pulled::Nothing { next_cursor }) => {
+                fetcher.recovered();
+                if !fetcher.stand(&tenure, &cursor, &next_cursor).await {
+                    break;
+                }
+                cursor = Cursor::new(next_cursor);
+                fetcher.shard.source.idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64())
+            }
+            Err(Failure::Expired) => {
+                let restarted = stop.run_until_cancelled(fetcher.restart(&cursor)).await;
+                let Some(restarted) = restarted else { break };
+                (tenure, cursor) = restarted;
+                Duration::ZERO
+            }
+            Err(Failure::Wait(pause)) => pause,
+        };
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            break;
+        }
     }
+    fetcher.shard.spool.end(&tenure);
 }
 
 impl Fetcher {
@@ -71,37 +103,6 @@ impl Fetcher {
             invalid: 0,
             idle_since: None,
             raw: Vec::new(),
-        }
-    }
-
-    async fn fetch(&mut self) {
-        let (mut tenure, mut cursor) = self.acquire().await;
-        loop {
-            match self.pull(&cursor).await {
-                Ok(Pulled::Batch(batch, more)) => {
-                    self.recovered();
-                    self.idle_since = None;
-                    let next = batch.next_cursor.clone();
-                    if !self.store(&tenure, *batch).await {
-                        return;
-                    }
-                    cursor = Cursor::new(next);
-                    if !more {
-                        tokio::time::sleep(self.shard.source.idle_poll / 4).await;
-                    }
-                }
-                Ok(Pulled::Nothing { next_cursor }) => {
-                    self.recovered();
-                    if !self.stand(&tenure, &cursor, &next_cursor).await {
-                        return;
-                    }
-                    cursor = Cursor::new(next_cursor);
-                    let jitter = 0.8 + 0.4 * fastrand::f64();
-                    tokio::time::sleep(self.shard.source.idle_poll.mul_f64(jitter)).await;
-                }
-                Err(Failure::Expired) => (tenure, cursor) = self.restart(&cursor).await,
-                Err(Failure::Wait(pause)) => tokio::time::sleep(pause).await,
-            }
         }
     }
 
@@ -155,9 +156,8 @@ impl Fetcher {
     /// spool's position that the spool does not hold.
     fn is_ours(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
         let checkpoint = server.and_then(|state| state.checkpoint.as_ref());
-        let by_us = server.is_none_or(|state| {
-            state.consumer.is_empty() || state.consumer == self.shard.consumer
-        });
+        let by_us = server
+            .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
         known.is_ours(checkpoint.map(Cursor::as_str)) && (by_us || checkpoint.is_none())
     }
 
@@ -214,7 +214,12 @@ impl Fetcher {
 
     /// Keeps asking for the same cursor, one log group at a time: what cannot be read is
     /// neither stored nor committed over.
-    fn undecodable(&mut self, cursor: &Cursor, answer: &PullAnswer, error: &DecodeError) -> Duration {
+    fn undecodable(
+        &mut self,
+        cursor: &Cursor,
+        answer: &PullAnswer,
+        error: &DecodeError,
+    ) -> Duration {
         self.undecodable += 1;
         let shard = &self.shard;
         if self.outage.failed(Instant::now()) != Say::Nothing {
@@ -231,7 +236,7 @@ impl Fetcher {
     }
 
     /// Stores a batch, however long the spool is full or the disk fails. False when the
-    /// shard cannot go on.
+    /// shard cannot go on, or is to stop before there was room.
     async fn store(&mut self, tenure: &Tenure, batch: Batch) -> bool {
         let mut room = self.shard.spool.room();
         loop {
@@ -244,11 +249,18 @@ impl Fetcher {
                 Err(spool::Error::Full { needed, detail }) => {
                     let error = spool::Error::Full { needed, detail };
                     self.spool_failed(&error);
-                    let _ = tokio::time::timeout(Duration::from_secs(1), room.changed()).await;
+                    let stop = self.shard.stop.clone();
+                    let waited = tokio::time::timeout(Duration::from_secs(1), room.changed());
+                    if stop.run_until_cancelled(waited).await.is_none() {
+                        return false;
+                    }
                 }
                 Err(error @ spool::Error::Io { .. }) => {
-                    let pause = self.spool_failed(&error);
-                    tokio::time::sleep(pause).await;
+                    let pause = tokio::time::sleep(self.spool_failed(&error));
+                    let stop = self.shard.stop.clone();
+                    if stop.run_until_cancelled(pause).await.is_none() {
+                        return false;
+                    }
                 }
                 Err(error) => {
                     tracing::error!(source = %self.shard.source.name, shard = self.shard.key.shard, code = error.code(), "{}", chain(&error));
@@ -371,7 +383,8 @@ enum Failure {
 
 fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary) -> Batch {
     // x-log-read-last-cursor numbers the last group; the first follows from the count.
-    let first = answer.last_group_cursor.and_then(|last| (last + 1).checked_sub(u64::from(summary.groups)));
+    let first =
+        answer.last_group_cursor.and_then(|last| (last + 1).checked_sub(u64::from(summary.groups)));
     let received = answer.cursor_time.or(answer.date).map_or_else(
         || jiff::Timestamp::now().as_millisecond(),
         |seconds| seconds.saturating_mul(1000),

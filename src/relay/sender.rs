@@ -244,7 +244,8 @@ impl Sender {
     }
 
     fn broken(&mut self, error: &SendError) -> Duration {
-        let waiting = self.spool.durable().borrow().saturating_sub(self.positions.confirmed().position.seq);
+        let waiting =
+            self.spool.durable().borrow().saturating_sub(self.positions.confirmed().position.seq);
         add(&self.counters.failures, 1);
         match self.outage.failed(Instant::now()) {
             Say::Nothing => {}

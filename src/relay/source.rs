@@ -11,9 +11,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, Outage, Say};
+use super::chain;
 use super::shard::{self, Ended, Shard};
 use super::status::Counters;
-use super::chain;
 use crate::config::{self, Start};
 use crate::sls::{Action, Advice, Client, Error, Membership, MembershipConfig};
 use crate::spool::{ShardKey, Spool};
@@ -240,10 +240,7 @@ impl Running {
         self.stops.insert(number, (stop, task));
     }
 
-    fn on_ended(
-        &mut self,
-        ended: Result<(tokio::task::Id, (u32, Ended)), tokio::task::JoinError>,
-    ) {
+    fn on_ended(&mut self, ended: Result<(tokio::task::Id, (u32, Ended)), tokio::task::JoinError>) {
         match ended {
             Ok((id, (shard, ended))) => {
                 // A shard that was dropped and taken again has another task by now.

@@ -61,7 +61,8 @@ impl Relay {
             min_free_bytes: settings.spool.min_free_bytes,
         };
         let opened = tokio::task::spawn_blocking(move || Spool::open(&options)).await;
-        let (spool, opened) = opened.map_err(|error| RelayError::TaskEnded(error.to_string()))??;
+        let (spool, opened) =
+            opened.map_err(|error| RelayError::TaskEnded(error.to_string()))??;
         report(&spool, &opened);
         let names: Vec<String> = settings.destinations.iter().map(|d| d.name.clone()).collect();
         for name in spool.set_destinations(&names).await? {
@@ -150,7 +151,10 @@ pub(crate) fn consumer_name(identity: &str) -> String {
 }
 
 /// A client for one source.
-pub(crate) fn client(settings: &crate::config::Source, identity: &str) -> Result<Client, RelayError> {
+pub(crate) fn client(
+    settings: &crate::config::Source,
+    identity: &str,
+) -> Result<Client, RelayError> {
     let config = ClientConfig {
         endpoint: settings.endpoint.clone(),
         project: settings.project.clone(),
@@ -167,18 +171,28 @@ pub(crate) fn client(settings: &crate::config::Source, identity: &str) -> Result
         max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
         tls: None,
     };
-    Client::new(config)
-        .map_err(|source| RelayError::Source { name: settings.name.clone(), source })
+    Client::new(config).map_err(|source| RelayError::Source { name: settings.name.clone(), source })
 }
 
 fn report(spool: &Spool, opened: &spool::Opened) {
     let state = spool.status().state;
     tracing::info!(dir = %spool.dir().display(), batches = state.next_seq - state.oldest_needed(), segments = state.segments.len(), "spool opened");
     if opened.cut_bytes > 0 {
-        tracing::info!(bytes = opened.cut_bytes, "the end of an unfinished write was cut off the spool; it was never acknowledged and is pulled again");
+        tracing::info!(
+            bytes = opened.cut_bytes,
+            "the end of an unfinished write was cut off the spool; it was never acknowledged and is pulled again"
+        );
     }
     for damage in &opened.damage {
-        tracing::error!(code = "spool.damage", segment = format!("{:016x}", damage.segment), from = damage.from, to = damage.to, first_seq = damage.first_seq, end_seq = damage.end_seq, "bytes of the spool do not check any more");
+        tracing::error!(
+            code = "spool.damage",
+            segment = format!("{:016x}", damage.segment),
+            from = damage.from,
+            to = damage.to,
+            first_seq = damage.first_seq,
+            end_seq = damage.end_seq,
+            "bytes of the spool do not check any more"
+        );
     }
 }
 

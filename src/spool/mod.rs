@@ -125,8 +125,8 @@ pub struct Spool {
     commands: Sender<Command>,
     dir: PathBuf,
     max_bytes: u64,
-    thread: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
-    _lock: Option<Arc<Lock>>,
+    /// The writer's thread and the lock, until one handle closes the spool.
+    open: Arc<std::sync::Mutex<Option<(JoinHandle<()>, Option<Lock>)>>>,
 }
 
 impl Spool {
@@ -272,12 +272,14 @@ impl Spool {
         &self.dir
     }
 
-    /// Writes pending positions and ends the writer. Blocks.
+    /// Writes pending positions, ends the writer, and releases the lock, whatever other
+    /// handles there still are. Blocks.
     pub fn close(self) {
         let _ = self.commands.send(Command::Close);
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        let open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some((thread, lock)) = open {
             let _ = thread.join();
+            drop(lock);
         }
     }
 
