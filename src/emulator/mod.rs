@@ -6,6 +6,7 @@
 
 pub mod arrivals;
 pub mod oracle;
+pub mod receiver;
 pub mod sls;
 pub mod waf;
 pub mod workload;
