@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the Debian package, checks its unit, installs it into a throw-away copy of this
-# system, runs it there and purges it.
+# system, runs it there and purges it.  usage: test.sh [PACKAGE.deb instead of building one]
 set -eu
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -16,8 +16,8 @@ if ! command -v dpkg-deb >/dev/null; then
     left_out "the Debian package: there is no dpkg"
     exit 0
 fi
-packaging/build-deb.sh | tee "$work/build.log"
-deb=$(tail -n 1 "$work/build.log")
+deb=${1:-$(packaging/build-deb.sh | tail -n 1)}
+[ -f "$deb" ] || { echo "there is no package to test: ${deb:-the build failed}" >&2 && exit 1; }
 
 mkdir "$work/root"
 dpkg-deb -x "$deb" "$work/root"
@@ -36,8 +36,8 @@ else
     left_out "the check of the systemd unit: there is no systemd-analyze"
 fi
 
-if [ "$(id -u)" != 0 ] || ! unshare -m true 2>/dev/null; then
-    left_out "installing the Debian package: only root can make a throw-away copy of the system"
+if [ "$(id -u)" != 0 ] || ! unshare -m true 2>/dev/null || ! command -v systemd-sysusers >/dev/null; then
+    left_out "installing the Debian package: that needs root, mount namespaces and systemd-sysusers"
     exit 0
 fi
 mkdir "$work/copy"
