@@ -178,6 +178,8 @@ fn reopen(disk: &SimDisk, found: &Recovered, before: &[Read]) {
     if found.state.floor <= ID {
         assert_eq!(again.state, found.state, "settling keeps the state");
     }
+    // Too little for the reserve, whose bytes would take most of the time.
+    disk.set_capacity(Some(3 << 20));
     let options = Options { dir: "fuzz".into(), max_bytes: MIN_QUOTA, min_free_bytes: 0 };
     let Ok((spool, _)) = Spool::open_simulated(Arc::new(disk.clone()), &options) else {
         panic!("a recovered spool opens")
