@@ -7,3 +7,4 @@
 
 pub mod sls;
 pub mod spool;
+pub mod syslog;
