@@ -5,6 +5,7 @@
 //! modules; the three leaves [`sls`], `spool` and `syslog` know nothing of each
 //! other and nothing of the rest of the crate.
 
+pub mod config;
 pub mod sls;
 pub mod spool;
 pub mod syslog;

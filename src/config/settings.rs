@@ -1,0 +1,149 @@
+//! What the configuration means: every value checked, every default filled in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::sls::{CredentialSource, Endpoint, SignVersion};
+use crate::syslog::{Facility, Format, Framing, Severity, Target};
+
+/// Everything the relay needs to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where logs wait.
+    pub spool: SpoolSettings,
+    /// Where logs come from; at least one.
+    pub sources: Vec<Source>,
+    /// Where logs go; at least one.
+    pub destinations: Vec<Destination>,
+    /// How the relay logs.
+    pub log: LogSettings,
+}
+
+/// The `[spool]` table.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// Directory.
+    pub dir: PathBuf,
+    /// Quota in bytes.
+    pub max_bytes: u64,
+    /// Bytes of the file system to leave free.
+    pub min_free_bytes: u64,
+}
+
+/// One `[[source]]` table: a logstore read through a consumer group.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Name, unique among the sources.
+    pub name: String,
+    /// Endpoint of the region.
+    pub endpoint: Endpoint,
+    /// Region for version 4 signatures, where the endpoint does not tell it.
+    pub region: Option<String>,
+    /// Version of signatures.
+    pub sign: SignVersion,
+    /// Project.
+    pub project: String,
+    /// Logstore.
+    pub logstore: String,
+    /// Consumer group; made when it is missing.
+    pub consumer_group: String,
+    /// Where to start a shard that has no checkpoint.
+    pub start: Start,
+    /// Access key.
+    pub credentials: CredentialSource,
+    /// Longest time between heartbeats; a quarter of the group's timeout if that is less.
+    pub heartbeat_interval: Duration,
+    /// Timeout of a group that is made here. An existing group is used as it is.
+    pub group_timeout: Duration,
+    /// Pause between two pulls of a shard that has nothing new.
+    pub idle_poll: Duration,
+}
+
+impl Source {
+    /// The key of this source in the spool: positions of one are void for another.
+    pub fn spool_key(&self) -> String {
+        let Self { endpoint, project, logstore, consumer_group, .. } = self;
+        format!("{endpoint}/{project}/{logstore}#{consumer_group}")
+    }
+}
+
+/// Where a shard without a checkpoint starts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Start {
+    /// At the oldest log that SLS keeps.
+    Begin,
+    /// At what is written from now on.
+    End,
+    /// At the first log received at or after this time.
+    Time(jiff::Timestamp),
+}
+
+impl std::fmt::Display for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Begin => f.write_str("the oldest log that SLS keeps"),
+            Self::End => f.write_str("logs written from now on"),
+            Self::Time(time) => write!(f, "logs received at or after {time}"),
+        }
+    }
+}
+
+/// One `[[destination]]` table: a syslog receiver.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Name, unique among the destinations; its position in the spool goes by it.
+    pub name: String,
+    /// Transport and address.
+    pub target: Target,
+    /// Framing on TCP.
+    pub framing: Framing,
+    /// Message format.
+    pub format: Format,
+    /// Between two `key=value` pairs.
+    pub separator: String,
+    /// Facility of every message.
+    pub facility: Facility,
+    /// Severity of every message.
+    pub severity: Severity,
+    /// HOSTNAME of every message.
+    pub hostname: String,
+    /// APP-NAME of every message.
+    pub app_name: String,
+    /// SD-ID of the structured data that identifies a log.
+    pub sd_id: String,
+    /// Zone of the timestamps; UTC written as `Z` without one.
+    pub zone: Option<jiff::tz::TimeZone>,
+    /// Whether its position holds the spool.
+    pub required: bool,
+    /// Time for one connection attempt, and for the answer to a drain.
+    pub timeout: Duration,
+    /// How long what is proven is kept before it counts as confirmed.
+    pub settle: Duration,
+    /// Longest time between two drains while logs flow.
+    pub drain_every: Duration,
+    /// Most bytes between two drains.
+    pub drain_bytes: u64,
+    /// Time without a log after which the connection is drained.
+    pub drain_idle: Duration,
+    /// Messages a second on UDP.
+    pub udp_max_rate: u32,
+}
+
+/// The `[log]` table.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Filter in the syntax of `tracing`: a level, or `target=level` pairs.
+    pub level: String,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// Form of the relay's own log lines.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
