@@ -12,6 +12,7 @@ mod source;
 pub mod status;
 mod supervisor;
 
+pub(crate) use supervisor::client;
 pub use supervisor::{Relay, RelayError};
 
 /// An error with its causes, on one line.
