@@ -394,7 +394,6 @@ mod udp {
         let (server, target) = bind("127.0.0.1:0").await;
         let mut connection = connect(&target).await;
         timeout(Duration::from_millis(1), connection.idle()).await.expect_err("nothing sent yet");
-        server.connect("127.0.0.1:9").await.unwrap();
         drop(server);
         // On loopback the refusal may already be there when the call ends.
         let error = match in_time(connection.send([&b"lost"[..]])).await {
