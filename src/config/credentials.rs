@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::given::GivenTable;
 use super::read::{Read, Reader, Reported};
 use super::report::{Place, Report};
 use crate::sls::{CredentialSource, Credentials, Error};
@@ -13,8 +14,17 @@ const LONGEST_FILE: u64 = 64 * 1024;
 /// Names of the systemd credentials: id, secret, security token.
 const SYSTEMD: [&str; 3] = ["sls_access-key-id", "sls_access-key-secret", "sls_security-token"];
 
+/// Whether a source's table says anything about its access key.
+pub(super) fn has_own(table: &GivenTable) -> bool {
+    let about_key = |key: &&str| key.starts_with("access_key_") || *key == "security_token_file";
+    table.unusable || table.is_environment() || table.values.keys().any(|key| about_key(key))
+}
+
 /// The access key written in a source's table; none when nothing of one is.
 pub(super) fn written(reader: &mut Reader<'_>) -> Read<Option<CredentialSource>> {
+    if reader.table.unusable {
+        return Err(Reported);
+    }
     let text = |text: &str| Ok::<_, String>(text.to_owned());
     let path = |text: &str| Ok::<_, String>(PathBuf::from(text));
     if reader.table.is_environment() {
@@ -112,7 +122,7 @@ const WAYS: &str = "without any, the relay takes the systemd credentials sls_acc
 
 fn warn_of_plain_secret(reader: &mut Reader<'_>) {
     let place = reader.table.place_of("access_key_secret");
-    if matches!(place, Place::Span(_)) {
+    if reader.table.text("access_key_secret").is_some_and(|secret| !secret.is_empty()) {
         reader.reports.push(
             Report::warning("config.plain_secret", "an access key secret stands in the file")
                 .at(&place, "whoever can read this file can read the logs")

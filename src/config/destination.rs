@@ -100,7 +100,7 @@ fn sd_id(text: &str) -> Result<String, SettingsError> {
 fn required(reader: &mut Reader<'_>) -> Read<bool> {
     let required = reader.flag("required")?;
     if !required {
-        let label = "not available in this version: write true";
+        let label = "write true";
         return Err(reader.report("config.not_available", "required", label));
     }
     Ok(required)

@@ -112,5 +112,5 @@ fn table(
         .collect();
     #[expect(clippy::expect_used, reason = "names of this file, met by every call")]
     let schema = TABLES.iter().find(|table| table.name == name).expect("a table of the schema");
-    GivenTable { schema, place: Place::Nowhere, values, aliases }
+    GivenTable { values, aliases, ..GivenTable::new(schema, Place::Nowhere) }
 }

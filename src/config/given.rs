@@ -12,6 +12,8 @@ pub(super) struct GivenTable {
     pub(super) place: Place,
     /// Values by the name of their key.
     pub(super) values: BTreeMap<&'static str, Given>,
+    /// Whether something else than a table stands in its place; that was reported.
+    pub(super) unusable: bool,
     /// Names to show in place of keys: variables and flags.
     pub(super) aliases: &'static [(&'static str, &'static str)],
 }
@@ -33,7 +35,7 @@ pub(super) enum Value {
 
 impl GivenTable {
     pub(super) fn new(schema: &'static Table, place: Place) -> Self {
-        Self { schema, place, values: BTreeMap::new(), aliases: &[] }
+        Self { schema, place, values: BTreeMap::new(), unusable: false, aliases: &[] }
     }
 
     /// Whether this was put together from variables and flags.

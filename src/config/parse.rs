@@ -25,21 +25,31 @@ pub(super) struct Parsed {
 /// Reads TOML. Names, types and syntax that are wrong become reports; what can be used
 /// goes into the tables.
 pub(super) fn parse(text: &str, name: &str) -> Parsed {
-    let (root, errors) = DeTable::parse_recoverable(text);
+    let (root, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
     let mut reports = Vec::new();
     let mut broken_lines = Vec::new();
     for error in &errors {
         let span = error.span().unwrap_or(text.len()..text.len());
-        broken_lines.push(lines_around(text, &span));
-        reports.push(
-            Report::problem("config.syntax", "this is not TOML")
-                .at(&Place::Span(span), error.message()),
-        );
+        let lines = lines_around(text, &span);
+        // The first thing wrong on a line explains the others.
+        if broken_lines.last().is_none_or(|last: &Range<usize>| last.end < lines.start) {
+            let title = match error.message() {
+                "duplicate key" => "this is written twice",
+                _ => "this is not TOML",
+            };
+            let report = Report::problem("config.syntax", title);
+            reports.push(report.at(&Place::Span(span), error.message()));
+        }
+        broken_lines.push(lines);
     }
     let mut walk = Walk { tables: Vec::new(), reports };
     for (key, value) in root.get_ref() {
         match TABLES.iter().find(|table| table.name == key.get_ref()) {
-            Some(schema) => walk.known(schema, key, value),
+            Some(schema) => {
+                walk.check_brackets(schema, value);
+                walk.known(schema, value);
+            }
             None => walk.unknown(key, value),
         }
     }
@@ -53,7 +63,7 @@ pub(super) fn parse(text: &str, name: &str) -> Parsed {
     };
     walk.tables.sort_by_key(order);
     let broken = !errors.is_empty();
-    let masked = masked(text, root.get_ref(), broken);
+    let masked = masked(text, root.get_ref(), &broken_lines);
     let file = File { name: name.to_owned(), masked, broken };
     Parsed { tables: walk.tables, reports: walk.reports, file, broken_lines }
 }
@@ -66,88 +76,89 @@ struct Walk {
 type SpannedKey<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 impl Walk {
-    fn known(
-        &mut self,
-        schema: &'static Table,
-        key: &SpannedKey<'_>,
-        value: &Spanned<DeValue<'_>>,
-    ) {
-        let header = schema.header();
-        let wrong = |place: Range<usize>, label: String| {
-            Report::problem("config.wrong_type", format!("`{}` is a table", schema.name))
-                .at(&Place::Span(place), label)
-                .help(format!("write {header}, and its keys on the lines below"))
-        };
+    /// A table of the schema, under its name or one that is nearly it.
+    fn known(&mut self, schema: &'static Table, value: &Spanned<DeValue<'_>>) {
         match value.get_ref() {
-            DeValue::Table(table) => {
-                if schema.many {
-                    self.reports.push(
-                        Report::problem(
-                            "config.wrong_type",
-                            format!("`{}` may come several times", schema.name),
-                        )
-                        .at(&Place::Span(value.span()), format!("write {header}")),
-                    );
-                }
-                self.table(schema, value.span(), table);
-            }
+            DeValue::Table(table) => self.table(schema, value.span(), table),
             DeValue::Array(array) => {
-                let tables =
-                    || array.iter().filter_map(|one| Some((one.span(), one.get_ref().as_table()?)));
-                if !schema.many && tables().next().is_some() {
-                    let mut report = Report::problem(
-                        "config.wrong_type",
-                        format!("there is only one `{}`", schema.name),
-                    );
-                    for (span, _) in tables() {
-                        report = report.at(&Place::Span(span), format!("write {header}, once"));
-                    }
-                    self.reports.push(report);
-                }
                 for one in array {
                     match one.get_ref().as_table() {
                         Some(table) => self.table(schema, one.span(), table),
-                        None => self.reports.push(wrong(one.span(), found(one.get_ref()))),
+                        None => self.not_a_table(schema, one),
                     }
                 }
             }
-            other => self.reports.push(wrong(key.span(), found(other))),
+            _ => self.not_a_table(schema, value),
         }
+    }
+
+    /// Single brackets where there are double ones, or the other way round.
+    fn check_brackets(&mut self, schema: &Table, value: &Spanned<DeValue<'_>>) {
+        let written: Vec<Range<usize>> = match value.get_ref() {
+            DeValue::Table(_) if schema.many => vec![value.span()],
+            DeValue::Array(array) if !schema.many => {
+                array.iter().filter(|one| one.get_ref().is_table()).map(Spanned::span).collect()
+            }
+            _ => return,
+        };
+        if written.is_empty() {
+            return;
+        }
+        let header = schema.header();
+        let title = if schema.many {
+            format!("`{}` takes double brackets, as there may be several", schema.name)
+        } else {
+            format!("`{}` takes single brackets, as there is only one", schema.name)
+        };
+        let report = Report::problem("config.wrong_type", title);
+        let report = written
+            .into_iter()
+            .fold(report, |report, span| report.at(&Place::Span(span), format!("write {header}")));
+        self.reports.push(report);
+    }
+
+    fn not_a_table(&mut self, schema: &'static Table, value: &Spanned<DeValue<'_>>) {
+        let place = Place::Span(value.span());
+        self.reports.push(
+            Report::problem("config.wrong_type", format!("`{}` is a table", schema.name))
+                .at(&place, found(value.get_ref()))
+                .help(format!("write {}, and its keys on the lines below", schema.header())),
+        );
+        self.tables.push(GivenTable { unusable: true, ..GivenTable::new(schema, place) });
     }
 
     fn unknown(&mut self, key: &SpannedKey<'_>, value: &Spanned<DeValue<'_>>) {
         let name = &**key.get_ref();
         let place = Place::Span(key.span());
-        let is_table = match value.get_ref() {
-            DeValue::Table(_) => true,
-            DeValue::Array(array) => array.iter().any(|one| one.get_ref().is_table()),
-            _ => false,
-        };
-        let headers = || TABLES.iter().map(Table::header).collect::<Vec<_>>().join(", ");
-        let report = if is_table {
+        let headers = TABLES.iter().map(Table::header).collect::<Vec<_>>().join(", ");
+        if holds_table(value.get_ref()) {
             let report = Report::problem("config.unknown_table", format!("unknown table `{name}`"));
-            match nearest(name, TABLES.iter().map(|table| table.name)) {
-                Some(near) => report.at(&place, format!("did you mean `{near}`?")),
+            let near = nearest(name, TABLES.iter().map(|table| table.name));
+            let report = match TABLES.iter().find(|table| Some(table.name) == near) {
+                Some(table) => {
+                    self.known(table, value);
+                    report.at(&place, format!("did you mean {}?", table.header()))
+                }
                 None => report.at(&place, "not a table of this file"),
-            }
-            .help(format!("the tables are {}", headers()))
-        } else {
-            let title = format!("`{name}` stands outside of a table");
-            let report = Report::problem("config.unknown_key", title);
-            match TABLES.iter().find(|table| table.key(name).is_some()) {
-                Some(table) => report
-                    .at(&place, "above the first table")
-                    .help(format!("put it under {}", table.header())),
-                None => report
-                    .at(&place, "above the first table, and no key of any")
-                    .help(format!("keys stand under one of {}", headers())),
-            }
-        };
-        self.reports.push(report);
+            };
+            self.reports.push(report.help(format!("the tables are {headers}")));
+            return;
+        }
+        let title = format!("`{name}` stands outside of a table");
+        let report = Report::problem("config.unknown_key", title);
+        self.reports.push(match TABLES.iter().find(|table| table.key(name).is_some()) {
+            Some(table) => report
+                .at(&place, "above the first table")
+                .help(format!("put it under {}", table.header())),
+            None => report
+                .at(&place, "above the first table, and no key of any")
+                .help(format!("the tables are {headers}")),
+        });
     }
 
     fn table(&mut self, schema: &'static Table, header: Range<usize>, table: &DeTable<'_>) {
         let mut given = GivenTable::new(schema, Place::Span(header));
+        let mut misspelt = Vec::new();
         for (key, value) in table {
             match schema.key(key.get_ref()) {
                 Some(known) => {
@@ -157,8 +168,16 @@ impl Walk {
                     };
                     given.values.insert(known.name, value);
                 }
-                None => self.reports.push(unknown_key(schema, key)),
+                None => {
+                    let (report, meant) = unknown_key(schema, key);
+                    self.reports.push(report);
+                    misspelt.extend(meant.map(|meant| (meant, Place::Span(key.span()))));
+                }
             }
+        }
+        // What was probably meant is not missing.
+        for (meant, place) in misspelt {
+            given.values.entry(meant.name).or_insert(Given { place, value: Value::Unusable });
         }
         self.tables.push(given);
     }
@@ -208,23 +227,39 @@ fn found(value: &DeValue<'_>) -> String {
     format!("this is {article} {}", value.type_str())
 }
 
-fn unknown_key(schema: &Table, key: &SpannedKey<'_>) -> Report {
+fn holds_table(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(array) => array.iter().any(|one| one.get_ref().is_table()),
+        _ => false,
+    }
+}
+
+/// The report, and the key that was probably meant.
+fn unknown_key(schema: &Table, key: &SpannedKey<'_>) -> (Report, Option<&'static Key>) {
     let name = &**key.get_ref();
     let header = schema.header();
     let report = Report::problem("config.unknown_key", format!("unknown key `{name}` in {header}"));
     let place = Place::Span(key.span());
-    if let Some(near) = nearest(name, schema.keys.iter().map(|key| key.name)) {
-        return report.at(&place, format!("did you mean `{near}`?")).help(
-            schema.key(near).map_or_else(String::new, |key| format!("`{near}`: {}", key.doc)),
-        );
+    if let Some(table) = TABLES.iter().find(|table| table.name == name) {
+        let label = format!("this is a table of its own: write {}", table.header());
+        return (report.at(&place, label).help(table.doc), None);
     }
-    let elsewhere = TABLES.iter().find(|table| table.key(name).is_some());
-    let report = match elsewhere {
-        Some(table) => report.at(&place, format!("this belongs into {}", table.header())),
-        None => report.at(&place, "not a key of this table"),
-    };
+    for table in &TABLES {
+        if let Some(key) = table.key(name) {
+            let label = format!("this belongs into {}", table.header());
+            return (report.at(&place, label).help(format!("`{name}`: {}", key.doc)), None);
+        }
+    }
+    let near = nearest(name, schema.keys.iter().map(|key| key.name));
+    if let Some(meant) = near.and_then(|near| schema.key(near)) {
+        let label = format!("did you mean `{}`?", meant.name);
+        let help = format!("`{}`: {}", meant.name, meant.doc);
+        return (report.at(&place, label).help(help), Some(meant));
+    }
     let keys: Vec<_> = schema.keys.iter().map(|key| key.name).collect();
-    report.help(format!("{header} takes {}", keys.join(", ")))
+    let help = format!("{header} takes {}", keys.join(", "));
+    (report.at(&place, "not a key of this table").help(help), None)
 }
 
 /// The whole lines that a span touches.

@@ -130,9 +130,13 @@ impl<'a> Reader<'a> {
         label: &str,
     ) -> Reported {
         let key = self.key(name);
+        let shown = self.table.shown(name);
         let title = match code {
-            "config.not_available" => format!("`{}` cannot be this yet", self.table.shown(name)),
-            _ => format!("`{}` cannot be this", self.table.shown(name)),
+            "config.empty" => format!("`{shown}` is empty"),
+            "config.not_available" => {
+                format!("what `{shown}` asks for is not available in this version")
+            }
+            _ => format!("invalid value for `{shown}`"),
         };
         let mut help = key.doc.to_owned();
         if let Some(example) = key.example() {
@@ -145,7 +149,7 @@ impl<'a> Reader<'a> {
 
     /// Reports what is missing, all of it in one.
     pub(super) fn finish(self) {
-        if self.missing.is_empty() {
+        if self.missing.is_empty() || self.table.unusable {
             return;
         }
         let shown = |key: &Key| format!("`{}`", self.table.shown(key.name));
@@ -188,7 +192,7 @@ impl<'a> Reader<'a> {
     }
 
     fn empty(&mut self, key: &'static Key) -> Reported {
-        self.report("config.empty", key.name, "this is empty")
+        self.report("config.empty", key.name, "nothing is written here")
     }
 
     fn invalid(&mut self, key: &'static Key, label: String) -> Reported {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use super::credentials;
 use super::destination::destination;
 use super::given::GivenTable;
-use super::read::{Read, Reader};
+use super::read::{Read, Reader, Reported};
 use super::report::{Place, Report};
 use super::schema::TABLES;
-use super::settings::{LogFormat, LogSettings, Settings, Source, SpoolSettings};
-use super::source::source;
+use super::settings::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
+use super::source::{Resolved, source};
 use super::value::{choice, level};
 
 /// The tables as settings, unless a problem was reported.
@@ -20,27 +20,20 @@ pub(super) fn resolve(
     hostname: &str,
     reports: &mut Vec<Report>,
 ) -> Option<Settings> {
-    let named = |name: &'static str| tables.iter().filter(move |table| table.schema.name == name);
-    let spool = match named("spool").next() {
-        Some(table) => spool(table, reports).ok(),
+    let named = |name| tables.iter().filter(|table| table.schema.name == name).collect::<Vec<_>>();
+    let spool = match named("spool").first() {
+        Some(table) => spool(table, reports),
         None => missing_table("spool", reports),
     };
-    let sources = sources(&named("source").collect::<Vec<_>>(), env, reports);
-    let destinations: Vec<_> = named("destination").collect();
-    if destinations.is_empty() {
-        missing_table::<()>("destination", reports);
-    }
-    report_duplicate_names(&destinations, reports);
-    let only = destinations.len() == 1;
-    let destinations: Vec<_> =
-        destinations.iter().map(|table| destination(table, only, hostname, reports).ok()).collect();
+    let sources = sources(&named("source"), env, reports);
+    let destinations = destinations(&named("destination"), hostname, reports);
     let default_log = GivenTable::new(&TABLES[3], Place::Nowhere);
-    let log = log(named("log").next().unwrap_or(&default_log), reports).ok();
+    let log = log(named("log").first().copied().unwrap_or(&default_log), reports);
     Some(Settings {
-        spool: spool?,
-        sources: sources?,
-        destinations: destinations.into_iter().collect::<Option<_>>()?,
-        log: log?,
+        spool: spool.ok()?,
+        sources: sources.ok()?,
+        destinations: destinations.ok()?,
+        log: log.ok()?,
     })
 }
 
@@ -66,41 +59,47 @@ fn sources(
     tables: &[&GivenTable],
     env: &dyn Fn(&str) -> Option<String>,
     reports: &mut Vec<Report>,
-) -> Option<Vec<Source>> {
+) -> Read<Vec<Source>> {
     if tables.is_empty() {
         return missing_table("source", reports);
     }
     report_duplicate_names(tables, reports);
-    let own_key = |table: &&GivenTable| {
-        table.is_environment()
-            || table
-                .values
-                .keys()
-                .any(|key| key.starts_with("access_key_") || *key == "security_token_file")
-    };
-    let around = if tables.iter().all(|table| own_key(table)) {
+    let around = if tables.iter().all(|table| credentials::has_own(table)) {
         Ok(None)
     } else {
         credentials::around(env, reports)
     };
     let around_key = around.as_ref().ok().and_then(Option::as_ref);
     let only = tables.len() == 1;
-    let mut keyless = Vec::new();
-    let mut sources = Vec::new();
-    let mut reads = Vec::new();
-    for table in tables {
-        let resolved = source(table, only, around_key, reports);
-        if matches!((&resolved.key, &around), (Ok(None), Ok(None))) {
-            keyless.push(table.place.clone());
+    let resolved: Vec<_> =
+        tables.iter().map(|table| source(table, only, around_key, reports)).collect();
+    if matches!(around, Ok(None)) {
+        let keyless = |(table, resolved): (&&GivenTable, &Resolved)| {
+            matches!(resolved.key, Ok(None)).then(|| table.place.clone())
+        };
+        let keyless: Vec<_> = tables.iter().zip(&resolved).filter_map(keyless).collect();
+        if !keyless.is_empty() {
+            reports.push(credentials::no_key(&keyless));
         }
-        sources.push(resolved.source.ok());
-        reads.push((resolved.reads, &table.place));
     }
-    if !keyless.is_empty() {
-        reports.push(credentials::no_key(&keyless));
+    report_equal_sources(tables, &resolved, reports);
+    resolved.into_iter().map(|resolved| resolved.source).collect()
+}
+
+fn destinations(
+    tables: &[&GivenTable],
+    hostname: &str,
+    reports: &mut Vec<Report>,
+) -> Read<Vec<Destination>> {
+    if tables.is_empty() {
+        return missing_table("destination", reports);
     }
-    report_equal_sources(&reads, reports);
-    sources.into_iter().collect()
+    report_duplicate_names(tables, reports);
+    let only = tables.len() == 1;
+    // All of them are read before the first bad one counts.
+    let read: Vec<_> =
+        tables.iter().map(|table| destination(table, only, hostname, reports)).collect();
+    read.into_iter().collect()
 }
 
 fn report_duplicate_names(tables: &[&GivenTable], reports: &mut Vec<Report>) {
@@ -124,33 +123,27 @@ fn report_duplicate_names(tables: &[&GivenTable], reports: &mut Vec<Report>) {
 }
 
 /// Two sources that read the same logs in the same group would share one position.
-fn report_equal_sources<T: PartialEq>(reads: &[(Option<T>, &Place)], reports: &mut Vec<Report>) {
-    for (later, (read, place)) in reads.iter().enumerate() {
-        let same = |(other, _): &&(Option<T>, &Place)| read.is_some() && read == other;
-        if let Some((_, first)) = reads[..later].iter().find(same) {
+fn report_equal_sources(tables: &[&GivenTable], resolved: &[Resolved], reports: &mut Vec<Report>) {
+    for (later, one) in resolved.iter().enumerate() {
+        let same = |other: &Resolved| one.reads.is_some() && one.reads == other.reads;
+        if let Some(first) = resolved[..later].iter().position(same) {
             reports.push(
                 Report::problem("config.duplicate_source", "two sources read the same logs")
-                    .at(place, "same endpoint, project, logstore and consumer group")
-                    .at(first, "as this one")
-                    .help(
-                        "remove one of them: several relays may share a group, one needs it once",
-                    ),
+                    .at(&tables[later].place, "same endpoint, project, logstore and consumer group")
+                    .at(&tables[first].place, "as this one")
+                    .help("remove one of them: in one relay, one source of a group is enough"),
             );
         }
     }
 }
 
-fn missing_table<T>(name: &str, reports: &mut Vec<Report>) -> Option<T> {
+fn missing_table<T>(name: &str, reports: &mut Vec<Report>) -> Read<T> {
     if let Some(table) = TABLES.iter().find(|table| table.name == name) {
         let title = format!("there is no {}", table.header());
         let required: Vec<_> = table.keys.iter().filter(|key| key.is_required()).collect();
-        let keys: Vec<_> = required.iter().map(|key| key.name).collect();
-        reports.push(Report::problem("config.missing_table", title).help(format!(
-            "add {} with {}: {}",
-            table.header(),
-            keys.join(", "),
-            table.doc
-        )));
+        let keys: Vec<_> = required.iter().map(|key| format!("`{}`", key.name)).collect();
+        let help = format!("{} Add {} with {}", table.doc, table.header(), keys.join(", "));
+        reports.push(Report::problem("config.missing_table", title).help(help));
     }
-    None
+    Err(Reported)
 }

@@ -42,6 +42,8 @@ pub enum Kind {
     TextOrNumber,
     /// A string that may also be written as a bare TOML date and time.
     TextOrTime,
+    /// A string; what stands before an `@` in it is never shown.
+    Address,
     /// A string that is never shown.
     Secret,
     /// A path.
@@ -95,18 +97,13 @@ impl Key {
     pub fn is_required(&self) -> bool {
         matches!(self.default, Fallback::Required)
     }
-
-    /// Whether its value must never be shown.
-    pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret)
-    }
 }
 
 impl Kind {
     /// What to write, for messages: follows "expected".
     pub fn expected(&self) -> &'static str {
         match self {
-            Self::Text | Self::Secret => "a string",
+            Self::Text | Self::Address | Self::Secret => "a string",
             Self::TextOrNumber => "a string or a number",
             Self::TextOrTime => "a string or a time",
             Self::Path => "a path as a string",
@@ -120,6 +117,10 @@ impl Kind {
 
 const fn text(name: &'static str, default: Fallback, doc: &'static str) -> Key {
     Key { name, kind: Kind::Text, default, doc }
+}
+
+const fn address(name: &'static str, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Address, default: Required, doc }
 }
 
 const fn path(name: &'static str, default: Fallback, doc: &'static str) -> Key {
@@ -177,9 +178,13 @@ static SPOOL: [Key; 3] = [
 ];
 
 static SOURCE: [Key; 17] = [
-    text("name", Derived("\"source\" when there is only one"), "Name in logs and in status."),
-    text("endpoint", Required, "Endpoint of the region; https:// unless http:// is written."),
-    text("project", Required, "SLS project."),
+    text(
+        "name",
+        Derived("\"source\" when there is only one"),
+        "Name in logs and in status; needed where there are several.",
+    ),
+    address("endpoint", "Endpoint of the region; https:// unless http:// is written."),
+    text("project", Required, "SLS project that holds the logstore."),
     text("logstore", Required, "Logstore in the project."),
     text("consumer_group", Required, "Consumer group; it is made when it is missing."),
     Key {
@@ -219,8 +224,12 @@ static SOURCE: [Key; 17] = [
 ];
 
 static DESTINATION: [Key; 18] = [
-    text("name", Derived("\"syslog\" when there is only one"), "Name; its place in the spool."),
-    text("to", Required, "Receiver: udp://HOST[:514] or tcp://HOST[:1468]."),
+    text(
+        "name",
+        Derived("\"syslog\" when there is only one"),
+        "Name, by which its place in the spool goes; needed where there are several.",
+    ),
+    address("to", "Receiver: udp://HOST[:514] or tcp://HOST[:1468]."),
     text(
         "framing",
         Derived("octet-counting; lf for format \"sample\""),

@@ -100,7 +100,7 @@ fn checkpoint(reader: &mut Reader<'_>) -> Read<()> {
     let delivered = reader
         .text("checkpoint", |text| choice(text, &[("spooled", false), ("delivered", true)]))?;
     if delivered {
-        let label = "not available in this version: write \"spooled\"";
+        let label = "write \"spooled\"";
         return Err(reader.report("config.not_available", "checkpoint", label));
     }
     Ok(())
