@@ -127,3 +127,20 @@ async fn a_shard_is_handed_over_although_commits_fail() {
     first.stop().await;
     second.stop().await;
 }
+
+/// Three refusals of a cursor that SLS still keeps lead to a restart at the oldest log: all of
+/// the retention is delivered again, and a gap is noted that is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_is_refused_for_a_while_but_kept_is_not_given_up() {
+    let ends = Ends::start(1, 1000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    ends.all_arrived().await;
+    wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
+    ends.emulator.faults().add(Fault::new(FaultKind::InvalidCursor).on(Operation::Pull).times(4));
+    wait_for("the refusals", || ends.emulator.faults().is_clear()).await;
+    let pulls = ends.emulator.stats().pulls;
+    wait_for("more pulls", || ends.emulator.stats().pulls > pulls + 10).await;
+    relay.stop().await;
+    assert_eq!(ends.arrivals().report().duplicates, 0);
+}

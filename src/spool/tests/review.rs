@@ -237,3 +237,98 @@ fn the_harness_itself_loses_nothing() {
         spool.close();
     });
 }
+
+/// `next_group` is asked without the incarnation, and `step` believes any group header: a whole
+/// group that an attacker placed in a log is read as the spool's own once the entry around it
+/// is damaged. Its number makes the destination pass everything that follows.
+#[test]
+fn a_group_forged_inside_a_log_is_never_read() {
+    let forged = {
+        let disk = SimDisk::default();
+        let other = SimDisk::default();
+        runtime().block_on(async {
+            // What the attacker needs is public: the format, and a segment id that is a guess.
+            let spool = open(&other);
+            let tenure = begin(&spool, 0).await;
+            spool.append(&tenure, batch(0, "forged")).await.unwrap();
+            spool.close();
+        });
+        drop(disk);
+        let file = other.open(&segment::path(1), false).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_at(&mut bytes, 0).unwrap();
+        let starts: Vec<usize> =
+            (0..bytes.len() - 4).filter(|&at| &bytes[at..at + 4] == b"SGRP").collect();
+        bytes[*starts.last().unwrap()..].to_vec()
+    };
+    let disk = SimDisk::default();
+    runtime().block_on(async {
+        let spool = open(&disk);
+        spool.set_destinations(&siem()).await.unwrap();
+        // So that the forged number 0 is one that is still due.
+        let tenure = begin(&spool, 0).await;
+        let before = spool.status().state.segments.values().last().unwrap().length;
+        spool.append(&tenure, batch(0, forged)).await.unwrap();
+        spool.append(&tenure, batch(1, "real")).await.unwrap();
+        // Inside the encoded header of the first batch.
+        disk.flip_bit(&segment::path(1), usize::try_from(before).unwrap() + 40 + 24 + 3);
+        let mut reader = spool.reader(0);
+        let mut bodies = Vec::new();
+        while let Some(item) = reader.read().unwrap() {
+            if let Item::Batch(read) = item {
+                bodies.push(String::from_utf8(read.body).unwrap_or_default());
+            }
+        }
+        assert_eq!(bodies, ["real"]);
+        spool.close();
+    });
+}
+
+/// What a failed attempt leaves in the quarantine makes the next one believe it is done.
+#[test]
+fn setting_aside_works_after_an_attempt_that_failed() {
+    let disk = SimDisk::default();
+    runtime().block_on(async {
+        let spool = open(&disk);
+        spool.set_destinations(&siem()).await.unwrap();
+        let tenure = begin(&spool, 0).await;
+        spool.append(&tenure, batch(0, vec![5; 9000])).await.unwrap();
+        let read = drain(&mut spool.reader(0)).remove(0);
+        disk.set_capacity(Some(0));
+        spool.quarantine(&read, "a test").unwrap_err();
+        disk.set_capacity(None);
+        spool.quarantine(&read, "a test").unwrap();
+        let copy = disk.open(Path::new("quarantine/batch-0.bin"), false).unwrap();
+        assert_eq!(copy.len().unwrap(), 9000, "the copy is not whole");
+        assert!(disk.open(Path::new("ledger.jsonl"), false).is_ok(), "nothing was noted");
+        spool.close();
+    });
+}
+
+/// Each attempt at a new segment on a failing disk leaves a file, which no quota counts and
+/// nothing removes before the floor passes it.
+#[test]
+fn failed_attempts_at_a_new_segment_leave_no_files() {
+    let disk = SimDisk::default();
+    runtime().block_on(async {
+        let spool = open(&disk);
+        spool.set_destinations(&siem()).await.unwrap();
+        let tenure = begin(&spool, 0).await;
+        spool.append(&tenure, batch(0, vec![1; 9000])).await.unwrap();
+        for _ in 0..3 {
+            // The group is written and not synced; then a segment is made and not synced.
+            disk.stop_after(1);
+            spool.append(&tenure, batch(1, vec![1; 9000])).await.unwrap_err();
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            disk.stop_after(2);
+            spool.append(&tenure, batch(1, vec![1; 9000])).await.unwrap_err();
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+        disk.stop_after(LIFTED);
+        spool.append(&tenure, batch(1, vec![1; 9000])).await.unwrap();
+        let files = disk.list(Path::new(segment::DIR)).unwrap().len();
+        let known = spool.status().state.segments.len();
+        assert_eq!(files, known, "files that are no segments");
+        spool.close();
+    });
+}
