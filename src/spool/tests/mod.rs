@@ -4,6 +4,7 @@ mod behaviour;
 mod model;
 mod power_loss;
 mod review;
+mod review_random;
 
 use std::path::Path;
 
