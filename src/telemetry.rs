@@ -12,7 +12,10 @@ use crate::config::{LogFormat, LogSettings};
 /// When the level is not a filter that `tracing` understands, in words.
 pub fn init(settings: &LogSettings) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(&settings.level).map_err(|error| {
-        format!("log level {:?} is not understood ({error}); use error, warn, info, debug or trace", settings.level)
+        format!(
+            "log level {:?} is not understood ({error}); use error, warn, info, debug or trace",
+            settings.level
+        )
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -119,7 +119,12 @@ fn check_spool(settings: &Settings, findings: &mut Findings) {
                 output::size(settings.spool.min_free_bytes)
             );
             if free < settings.spool.min_free_bytes.saturating_add(settings.spool.max_bytes) {
-                findings.warn("disk", &format!("{detail}; the disk is full before the quota is: pulling will hold early"));
+                findings.warn(
+                    "disk",
+                    &format!(
+                        "{detail}; the disk is full before the quota is: pulling will hold early"
+                    ),
+                );
             } else {
                 findings.ok("disk", &detail);
             }
@@ -132,8 +137,13 @@ fn check_spool(settings: &Settings, findings: &mut Findings) {
 }
 
 fn describe_source(source: &Source, findings: &mut Findings) {
-    findings.note("logstore", &format!("{} {}/{}", source.endpoint, source.project, source.logstore));
-    let how = if source.start == Start::Begin { "; set start = \"end\" or a time to begin later" } else { "" };
+    findings
+        .note("logstore", &format!("{} {}/{}", source.endpoint, source.project, source.logstore));
+    let how = if source.start == Start::Begin {
+        "; set start = \"end\" or a time to begin later"
+    } else {
+        ""
+    };
     findings.note("without a checkpoint", &format!("a shard starts at {}{how}", source.start));
     findings.note(
         "checkpoints",
@@ -145,18 +155,33 @@ async fn check_source(source: &Source, client: &Client, findings: &mut Findings)
     let Source { logstore, consumer_group, .. } = source;
     // The right to read the project, the logstore and the shard list is not needed to run.
     match client.get_project().await {
-        Ok(project) => findings.ok("project", &format!("{} in {}, {}", project.name, project.region, project.status)),
+        Ok(project) => findings
+            .ok("project", &format!("{} in {}, {}", project.name, project.region, project.status)),
         Err(error) => optional("project", &error, findings),
     }
     findings.note("clock", &format!("SLS is {} s ahead of this machine", client.clock_offset()));
     match client.get_logstore(logstore).await {
-        Ok(store) => findings.ok("logstore", &format!("{} shards, logs kept {} days", store.shard_count, store.ttl_days)),
+        Ok(store) => findings.ok(
+            "logstore",
+            &format!("{} shards, logs kept {} days", store.shard_count, store.ttl_days),
+        ),
         Err(error) => optional("logstore", &error, findings),
     }
     match client.list_consumer_groups(logstore).await {
         Ok(groups) => match groups.iter().find(|group| group.name == *consumer_group) {
-            Some(group) => findings.ok("consumer group", &format!("{} exists, timeout {} s, {}", group.name, group.timeout_s, if group.order { "in order" } else { "not in order" })),
-            None => findings.ok("consumer group", &format!("{consumer_group} does not exist yet and will be made")),
+            Some(group) => findings.ok(
+                "consumer group",
+                &format!(
+                    "{} exists, timeout {} s, {}",
+                    group.name,
+                    group.timeout_s,
+                    if group.order { "in order" } else { "not in order" }
+                ),
+            ),
+            None => findings.ok(
+                "consumer group",
+                &format!("{consumer_group} does not exist yet and will be made"),
+            ),
         },
         Err(error) => findings.fail("consumer group", &relay::chain(&error)),
     }
@@ -184,7 +209,14 @@ async fn check_source(source: &Source, client: &Client, findings: &mut Findings)
             } else {
                 "SLS does not number its log groups: the identity of a log is approximate"
             };
-            findings.ok("pull", &format!("{} log groups, {} raw; nothing was consumed; {identity}", answer.groups, output::size(answer.raw_size)));
+            findings.ok(
+                "pull",
+                &format!(
+                    "{} log groups, {} raw; nothing was consumed; {identity}",
+                    answer.groups,
+                    output::size(answer.raw_size)
+                ),
+            );
         }
         Err(error) => findings.fail("pull", &relay::chain(&error)),
     }
@@ -204,7 +236,15 @@ fn describe_destination(destination: &Destination, findings: &mut Findings) {
     match destination.target.scheme {
         Scheme::Tcp => {
             findings.note("proof", "drain: from time to time the connection is closed in one direction, and the receiver closing the other proves that it read everything");
-            findings.note("a crash of the receiver", &format!("repeats at most {} or {} s of logs, whichever is less, and {} s more", output::size(destination.drain_bytes), destination.drain_every.as_secs(), destination.settle.as_secs()));
+            findings.note(
+                "a crash of the receiver",
+                &format!(
+                    "repeats at most {} or {} s of logs, whichever is less, and {} s more",
+                    output::size(destination.drain_bytes),
+                    destination.drain_every.as_secs(),
+                    destination.settle.as_secs()
+                ),
+            );
             findings.note("loss", "none that this side can see; a receiver killed with a full queue in memory loses what it had read more than the settle time ago");
         }
         Scheme::Udp => {
@@ -216,23 +256,32 @@ fn describe_destination(destination: &Destination, findings: &mut Findings) {
 async fn check_destination(destination: &Destination, findings: &mut Findings) {
     let connected = match destination.target.scheme {
         Scheme::Tcp => {
-            let settings = transport::TcpSettings { connect_timeout: destination.timeout, ..transport::TcpSettings::default() };
+            let settings = transport::TcpSettings {
+                connect_timeout: destination.timeout,
+                ..transport::TcpSettings::default()
+            };
             match transport::TcpConnection::connect(&destination.target, &settings).await {
                 Ok(connection) => {
                     let peer = connection.peer();
                     findings.ok("connect", &peer.to_string());
                     match connection.drain(destination.timeout).await {
                         Ok(()) => findings.ok("answers a drain", "closes when we close"),
-                        Err(error) => findings.warn("answers a drain", &format!("{error}; delivery will go on with weaker proof")),
+                        Err(error) => findings.warn(
+                            "answers a drain",
+                            &format!("{error}; delivery will go on with weaker proof"),
+                        ),
                     }
                     Ok(())
                 }
                 Err(error) => Err(error),
             }
         }
-        Scheme::Udp => transport::UdpConnection::connect(&destination.target, &transport::UdpSettings::default())
-            .await
-            .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
+        Scheme::Udp => transport::UdpConnection::connect(
+            &destination.target,
+            &transport::UdpSettings::default(),
+        )
+        .await
+        .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
     };
     if let Err(error) = connected {
         findings.fail("connect", &relay::chain(&error));

@@ -239,8 +239,9 @@ impl Bars {
         if args.json || args.verbose || !output::interactive() {
             all.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let style = ProgressStyle::with_template("{prefix:>10} {wide_bar} {human_pos:>10} of {human_len}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("{prefix:>10} {wide_bar} {human_pos:>10} of {human_len}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = |name: &'static str| {
             all.add(ProgressBar::new(args.logs).with_style(style.clone()).with_prefix(name))
         };
@@ -251,11 +252,20 @@ impl Bars {
         Self { _all: all, pulled, spooled, delivered, state }
     }
 
-    fn show(&self, pulled: u64, spooled: u64, delivered: u64, waiting: u64, outage: &Outage, started: Instant) {
+    fn show(
+        &self,
+        pulled: u64,
+        spooled: u64,
+        delivered: u64,
+        waiting: u64,
+        outage: &Outage,
+        started: Instant,
+    ) {
         self.pulled.set_position(pulled);
         self.spooled.set_position(spooled);
         self.delivered.set_position(delivered);
-        let rate = delivered * 1000 / u64::try_from(started.elapsed().as_millis()).unwrap_or(1).max(1);
+        let rate =
+            delivered * 1000 / u64::try_from(started.elapsed().as_millis()).unwrap_or(1).max(1);
         let receiver = match outage {
             Outage::Until(_) => "  RECEIVER IS AWAY: logs wait in the spool, checkpoints go on",
             Outage::Over => "  receiver is back",
@@ -295,7 +305,7 @@ impl Account {
             output::line("");
             output::table(
                 &["", ""],
-                vec![
+                &[
                     row("logs served by SLS", self.served.to_string()),
                     row("pulled", self.pulled.to_string()),
                     row("delivered", report.delivered.to_string()),
@@ -322,7 +332,8 @@ impl Account {
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = text.rsplit(") ").next().unwrap_or_default();
-    let ticks = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    let ticks =
+        after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
     #[expect(clippy::cast_precision_loss, reason = "a small constant of the system")]
     let per_second = rustix::param::clock_ticks_per_second() as f64;
     ticks.sum::<f64>() / per_second

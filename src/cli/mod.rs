@@ -133,13 +133,25 @@ impl SampleArgs {
     }
 }
 
+/// Resolves when the user has had enough.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut int), Ok(mut term)) => {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
 /// The runtime of every command that talks to the network. Two threads are plenty: the work
 /// is in the spool's writer and the encoders, which have their own.
 fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| {
         output::error(&format!("error: cannot start: {error}"));
         ExitCode::from(exit::SOFTWARE)

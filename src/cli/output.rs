@@ -33,28 +33,30 @@ pub(crate) fn interactive() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Prints rows under headings, numbers to the right.
-pub(crate) fn table(headings: &[&str], rows: Vec<Vec<String>>) {
-    use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(headings);
-    let numeric = |column: usize| {
-        rows.iter().all(|row| {
-            row.get(column).is_some_and(|cell| cell.starts_with(|c: char| c.is_ascii_digit()))
+/// Prints rows under headings, columns of numbers to the right.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
+    let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
+    let columns: Vec<(usize, bool)> = headings
+        .iter()
+        .enumerate()
+        .map(|(column, heading)| {
+            let widths = rows.iter().map(|row| cell(row, column).chars().count());
+            let numeric =
+                rows.iter().all(|row| cell(row, column).starts_with(|c: char| c.is_ascii_digit()));
+            (widths.max().unwrap_or(0).max(heading.chars().count()), numeric)
         })
+        .collect();
+    let print = |cells: Vec<String>| {
+        let padded = cells.iter().zip(&columns).map(|(text, (width, numeric))| {
+            if *numeric { format!("{text:>width$}") } else { format!("{text:<width$}") }
+        });
+        line(padded.collect::<Vec<_>>().join("  ").trim_end());
     };
-    let right: Vec<usize> = (0..headings.len()).filter(|column| numeric(*column)).collect();
+    if headings.iter().any(|heading| !heading.is_empty()) {
+        print(headings.iter().map(|heading| (*heading).to_owned()).collect());
+    }
     for row in rows {
-        table.add_row(row);
-    }
-    for column in right {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for text in table.to_string().lines() {
-        line(text.trim_end());
+        print((0..headings.len()).map(|column| cell(row, column)).collect());
     }
 }
 

@@ -155,16 +155,26 @@ fn status(dir: &Path, as_json: bool) -> Result<(), Error> {
     }
     output::line(&format!("spool      {}", dir.display()));
     output::line(&format!("held by    {}", holder.as_deref().unwrap_or("nobody")));
-    output::line(&format!("disk       {} in {} segments", output::size(spool.used_bytes), state.segments.len()));
+    output::line(&format!(
+        "disk       {} in {} segments",
+        output::size(spool.used_bytes),
+        state.segments.len()
+    ));
     output::line(&format!("waiting    {} batches", state.next_seq - oldest));
     if let Some(age) = oldest_age {
         output::line(&format!("oldest     received {} ago", output::age(age)));
     }
     if spool.unfinished_bytes > 0 && holder.is_none() {
-        output::line(&format!("unfinished {} behind the last whole group; never acknowledged", output::size(spool.unfinished_bytes)));
+        output::line(&format!(
+            "unfinished {} behind the last whole group; never acknowledged",
+            output::size(spool.unfinished_bytes)
+        ));
     }
     for damage in &spool.damage {
-        output::line(&format!("DAMAGE     segment {:016x}, bytes {} to {}, batches {} to {}", damage.segment, damage.from, damage.to, damage.first_seq, damage.end_seq));
+        output::line(&format!(
+            "DAMAGE     segment {:016x}, bytes {} to {}, batches {} to {}",
+            damage.segment, damage.from, damage.to, damage.first_seq, damage.end_seq
+        ));
     }
     if !state.destinations.is_empty() {
         output::line("");
@@ -172,7 +182,7 @@ fn status(dir: &Path, as_json: bool) -> Result<(), Error> {
             let waiting = state.next_log - delivered.log;
             vec![name.clone(), delivered.position.to_string(), waiting.to_string()]
         });
-        output::table(&["destination", "next log", "logs waiting"], rows.collect());
+        output::table(&["destination", "next log", "logs waiting"], &rows.collect::<Vec<_>>());
     }
     if !state.shards.is_empty() {
         output::line("");
@@ -180,7 +190,7 @@ fn status(dir: &Path, as_json: bool) -> Result<(), Error> {
             let committed = shard.committed.clone().unwrap_or_else(|| "-".to_owned());
             vec![key.source.clone(), key.shard.to_string(), shard.position.clone(), committed]
         });
-        output::table(&["source", "shard", "position", "checkpoint"], rows.collect());
+        output::table(&["source", "shard", "position", "checkpoint"], &rows.collect::<Vec<_>>());
     }
     Ok(())
 }
@@ -216,7 +226,7 @@ fn list(dir: &Path, from: Option<Seq>, limit: usize, as_json: bool) -> Result<()
     }
     if !as_json {
         let headings = ["seq", "shard", "logs", "stored", "raw", "received", "cursor", "source"];
-        output::table(&headings, rows);
+        output::table(&headings, &rows);
     }
     Ok(())
 }
@@ -226,8 +236,12 @@ fn show(dir: &Path, seq: Seq, limit: usize, as_json: bool, raw: bool) -> anyhow:
     let mut reader = spool.reader(seq);
     let batch = match reader.read()? {
         Some(Item::Batch(batch)) if batch.header.seq == seq => batch,
-        Some(Item::Damage(damage)) => anyhow::bail!("batch {seq} lies in damaged bytes: {damage:?}"),
-        _ => anyhow::bail!("the spool holds no batch {seq}; `sls-relay spool list` shows those it holds"),
+        Some(Item::Damage(damage)) => {
+            anyhow::bail!("batch {seq} lies in damaged bytes: {damage:?}")
+        }
+        _ => anyhow::bail!(
+            "the spool holds no batch {seq}; `sls-relay spool list` shows those it holds"
+        ),
     };
     if raw {
         output::bytes(&batch.body);
@@ -245,7 +259,10 @@ fn show(dir: &Path, seq: Seq, limit: usize, as_json: bool, raw: bool) -> anyhow:
         output::line(&summary.to_string());
     } else {
         for (key, value) in summary.as_object().into_iter().flatten() {
-            output::line(&format!("{key:20} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+            output::line(&format!(
+                "{key:20} {}",
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+            ));
         }
     }
     let mut shown = 0;
@@ -259,16 +276,20 @@ fn show(dir: &Path, seq: Seq, limit: usize, as_json: bool, raw: bool) -> anyhow:
                 }
                 return Ok(());
             }
-            let pairs: Vec<(String, String)> = [(&b"__topic__"[..], group.topic), (b"__source__", group.source)]
-                .into_iter()
-                .chain(log.fields())
-                .map(|(key, value)| (printable(key), printable(value)))
-                .collect();
+            let pairs: Vec<(String, String)> =
+                [(&b"__topic__"[..], group.topic), (b"__source__", group.source)]
+                    .into_iter()
+                    .chain(log.fields())
+                    .map(|(key, value)| (printable(key), printable(value)))
+                    .collect();
             if as_json {
                 let fields: Vec<_> = pairs.iter().map(|(k, v)| json!([k, v])).collect();
                 output::line(&json!({ "index": shown, "time": log.time, "time_ns": log.time_ns, "fields": fields }).to_string());
             } else {
-                output::line(&format!("\nlog {shown}  {}", output::time(i64::from(log.time) * 1000)));
+                output::line(&format!(
+                    "\nlog {shown}  {}",
+                    output::time(i64::from(log.time) * 1000)
+                ));
                 for (key, value) in pairs {
                     output::line(&format!("  {key} = {value}"));
                 }
@@ -281,9 +302,12 @@ fn show(dir: &Path, seq: Seq, limit: usize, as_json: bool, raw: bool) -> anyhow:
 
 fn forget(dir: &Path, destination: &str) -> anyhow::Result<()> {
     if !Inspection::open(dir)?.state().destinations.contains_key(destination) {
-        anyhow::bail!("the spool knows no destination {destination:?}; `sls-relay spool status` shows those it knows");
+        anyhow::bail!(
+            "the spool knows no destination {destination:?}; `sls-relay spool status` shows those it knows"
+        );
     }
-    let options = crate::spool::Options { dir: dir.to_owned(), max_bytes: u64::MAX, min_free_bytes: 0 };
+    let options =
+        crate::spool::Options { dir: dir.to_owned(), max_bytes: u64::MAX, min_free_bytes: 0 };
     let (spool, _) = Spool::open(&options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     spool.note(&json!({ "what": "forget destination", "destination": destination }))?;

@@ -12,9 +12,12 @@ use tokio::sync::mpsc::Receiver;
 use super::backoff::{Backoff, Outage, Say};
 use super::shard::Shard;
 use super::status::add;
+use super::stopped_for;
 use crate::sls::{Advice, Cursor};
 use crate::spool::Receipt;
 
+/// How long a shard that is wanted elsewhere waits for its last commit.
+const HAND_OVER: Duration = Duration::from_secs(10);
 /// Least time between two commits of a shard.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
@@ -23,6 +26,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 pub(crate) enum Committed {
     /// Everything that has a receipt is committed.
     All,
+    /// The shard had to be given back before the last commit worked.
+    InPart,
     /// Another consumer holds the shard: nothing more can be committed.
     Refused,
 }
@@ -31,7 +36,8 @@ pub(crate) enum Committed {
 pub(crate) async fn run(shard: Arc<Shard>, mut receipts: Receiver<Receipt>) -> Committed {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut outage = Outage::default();
-    let mut committed = shard.spool.shard(&shard.key).and_then(|state| state.committed);
+    // What the server says now is not known here: the first receipt is always committed.
+    let mut committed: Option<String> = None;
     while let Some(mut receipt) = receipts.recv().await {
         while let Ok(later) = receipts.try_recv() {
             receipt = later;
@@ -58,9 +64,14 @@ pub(crate) async fn run(shard: Arc<Shard>, mut receipts: Receiver<Receipt>) -> C
                             tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), request_id = error.request_id(), "{}; the checkpoint is tried again, nothing is lost", super::chain(&error))
                         }
                     }
-                    tokio::time::sleep(backoff.next(wait)).await;
-                    while let Ok(later) = receipts.try_recv() {
-                        receipt = later;
+                    // The receipts that wait meanwhile stay in the channel: when it is full,
+                    // pulling stops.
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next(wait)) => {}
+                        () = stopped_for(&shard.stop, HAND_OVER) => {
+                            tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), "the last checkpoint could not be committed in time; the shard is given back, and what was not committed may be delivered twice");
+                            return Committed::InPart;
+                        }
                     }
                 }
             }

@@ -12,7 +12,17 @@ mod source;
 pub mod status;
 mod supervisor;
 
+pub(crate) use supervisor::client;
 pub use supervisor::{Relay, RelayError};
+
+/// Resolves so long after `stop` was cancelled.
+pub(crate) async fn stopped_for(
+    stop: &tokio_util::sync::CancellationToken,
+    time: std::time::Duration,
+) {
+    stop.cancelled().await;
+    tokio::time::sleep(time).await;
+}
 
 /// An error with its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

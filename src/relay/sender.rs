@@ -14,10 +14,10 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, Outage, Say};
-use super::chain;
 use super::connection::Connection;
 use super::encoder::{self, Chunk, Mark};
 use super::status::{Counters, DestinationCounters, ShardCounters, add};
+use super::{chain, stopped_for};
 use crate::config::Destination;
 use crate::spool::Spool;
 use crate::syslog::{DrainError, DrainPlan, DrainSettings, Positions, SendError};
@@ -162,13 +162,13 @@ impl Sender {
             let chunk = tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    return Ok(match self.drain(connection).await {
-                        End::Drained => {
-                            self.drained();
-                            End::Stop
-                        }
-                        _ => End::Stop,
-                    });
+                    match self.drain(connection).await {
+                        End::Drained => self.drained(),
+                        End::Unanswered => self.unanswered(),
+                        // Whatever was proven before and has not settled goes with it.
+                        _ => self.rewind(),
+                    }
+                    return Ok(End::Stop);
                 }
                 error = connection.idle() => return Ok(End::Broken(error)),
                 chunk = next(&mut self.chunks, &self.spool, &self.destination, &self.counters, self.positions.written()) => chunk?,
@@ -182,6 +182,7 @@ impl Sender {
                 written = connection.write(&chunk.frames) => written,
                 () = stopped_for(&stop, STOP_WITHIN / 2) => {
                     connection.abort();
+                    self.rewind();
                     return Ok(End::Stop);
                 }
             };
@@ -223,7 +224,7 @@ impl Sender {
     fn drained(&mut self) {
         self.unanswered = 0;
         self.positions.prove(self.positions.written(), Instant::now());
-        self.plan.reset();
+        self.plan.drained();
     }
 
     /// The receiver's kernel has everything, but the receiver never closes. After a few times
@@ -269,7 +270,7 @@ impl Sender {
             tracing::info!(destination = %self.destination.name, logs = again, "the last connection did not end with a proof: these logs are sent again, and the receiver may see them twice");
         }
         self.unconfirmed.clear();
-        self.plan.reset();
+        self.plan.broken();
         self.chunks = None;
     }
 
@@ -323,10 +324,4 @@ async fn next(
         Some(chunks) => Ok(chunks.recv().await),
         None => Ok(None),
     }
-}
-
-/// Resolves so long after the relay was told to stop.
-async fn stopped_for(stop: &CancellationToken, time: Duration) {
-    stop.cancelled().await;
-    tokio::time::sleep(time).await;
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(shard: Arc<Shard>) -> Ended {
         committed = &mut checkpointer => committed,
     };
     match committed {
-        Committed::All if shard.stop.is_cancelled() => Ended::Drained,
+        Committed::All | Committed::InPart if shard.stop.is_cancelled() => Ended::Drained,
         // Refused, or the fetcher cannot go on: the next heartbeat's answer starts anew.
         _ => Ended::Lost,
     }

@@ -105,6 +105,11 @@ impl Quota {
         was_full && !full
     }
 
+    /// Counts what was just written, until it is measured.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Forgets measurements after files were removed.
     pub(crate) fn stale(&mut self) {
         self.measured = None;

@@ -39,6 +39,8 @@ pub(crate) struct Recovered {
     pub(crate) cut: u64,
     /// Segments that never held anything acknowledged.
     unfinished: Vec<u64>,
+    /// Segments whose groups were read rather than known from a snapshot.
+    read: Vec<u64>,
     /// The segment to cut, and where.
     tail: Option<(u64, u64)>,
 }
@@ -55,6 +57,7 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
         damage: Vec::new(),
         cut: 0,
         unfinished: Vec::new(),
+        read: Vec::new(),
         tail: None,
     };
     // Newest first, down to the one whose snapshot is whole.
@@ -84,6 +87,7 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
             let info = super::state::SegmentInfo::beginning(state);
             state.segments.entry(id).or_insert(info);
         }
+        found.read.push(id);
         found.fold(id, &scan);
     }
     let floor = found.state.floor;
@@ -129,10 +133,14 @@ impl Recovered {
     /// Makes the files agree with what was found: cuts the unfinished tail, sets aside
     /// segments that never held anything, removes what lies below the floor.
     pub(crate) fn settle(&self, disk: &dyn Disk) -> Result<(), Error> {
-        if let Some((id, end)) = self.tail {
+        for &id in &self.read {
             let path = segment::path(id);
             let file = disk.open(&path, true).map_err(|e| Error::io("open", &path, e))?;
-            file.truncate(end).map_err(|e| Error::io("cut", &path, e))?;
+            if let Some((_, end)) = self.tail.filter(|(tail, _)| *tail == id) {
+                file.truncate(end).map_err(|e| Error::io("cut", &path, e))?;
+            }
+            // A killed process leaves whole groups that only the page cache has. The next
+            // snapshot builds on them, so they must be durable before it is.
             file.sync().map_err(|e| Error::io("sync", &path, e))?;
         }
         for &id in &self.unfinished {

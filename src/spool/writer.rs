@@ -126,16 +126,31 @@ impl Writer {
             }
             self.turn(accepted);
         }
+        self.prove_last();
         let state = self.shared.lock().state.clone();
         let mut catalog = self.shared.catalog();
         catalog.set_positions(&state);
         catalog.flush();
     }
 
+    /// Ends with an empty group, whose header says that the group before it is durable:
+    /// without it, later damage to that one would look like an unfinished write.
+    fn prove_last(&mut self) {
+        let Some(mut open) = self.segment.take() else { return };
+        if open.append_group(&[NewEntry::bare(Header::Journal(Vec::new()))]).is_ok()
+            && let Some(info) = self.shared.lock().state.segments.get_mut(&open.id)
+        {
+            info.length = open.length;
+        }
+    }
+
     fn patience(&self) -> Duration {
-        match self.changed_at {
-            Some(at) => JOURNAL_EVERY.saturating_sub(at.elapsed()),
-            None => Duration::from_secs(1),
+        let retry = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match (self.changed_at, retry) {
+            (Some(at), retry) => {
+                JOURNAL_EVERY.saturating_sub(at.elapsed()).max(retry.unwrap_or_default())
+            }
+            (None, _) => Duration::from_secs(1),
         }
     }
 
@@ -331,6 +346,7 @@ impl Writer {
         if let Some(changes) = journal {
             entries.push(NewEntry::bare(Header::Journal(changes)));
         }
+        let before = open.length;
         let offsets = match open.append_group(&entries) {
             Ok(offsets) => offsets,
             Err(error) => {
@@ -343,10 +359,11 @@ impl Writer {
         self.changes.clear();
         self.changed_at = None;
         let (segment, length) = (open.id, open.length);
+        self.quota.wrote(length - before);
         let mut index = Vec::new();
         let floor = {
             let mut inner = self.shared.lock();
-            let before = inner.state.floor;
+            let floor = inner.state.floor;
             for (entry, offset) in entries.iter().zip(offsets) {
                 inner.state.apply(segment, &entry.header);
                 if let Header::Batch(header) = &entry.header {
@@ -357,7 +374,7 @@ impl Writer {
             if let Some(info) = inner.state.segments.get_mut(&segment) {
                 info.length = length;
             }
-            (inner.state.floor > before).then_some(inner.state.floor)
+            (inner.state.floor > floor).then_some(inner.state.floor)
         };
         self.shared.publish();
         self.shared.catalog().insert(&index);
@@ -376,7 +393,9 @@ impl Writer {
             length >= self.segment_bytes || (drained && length >= self.segment_bytes / 4)
         };
         if due && let Err(error) = self.roll() {
-            // The open segment still works; a longer one does no harm.
+            // The failed one may lie on the disk with a whole snapshot, and the next start
+            // would take it for the newest: nothing may be written behind it any more.
+            self.segment = None;
             self.shared.failed(&error);
         }
     }

@@ -38,6 +38,8 @@ pub enum DrainReason {
 #[derive(Debug, Clone)]
 pub struct DrainPlan {
     settings: DrainSettings,
+    /// Bytes after which to drain: at most the setting, less after broken connections.
+    quantum: u64,
     bytes: u64,
     /// Times of the first and the last unproven write.
     span: Option<(Instant, Instant)>,
@@ -46,7 +48,7 @@ pub struct DrainPlan {
 impl DrainPlan {
     /// A plan for a new connection.
     pub fn new(settings: DrainSettings) -> Self {
-        Self { settings, bytes: 0, span: None }
+        Self { settings, quantum: settings.bytes, bytes: 0, span: None }
     }
 
     /// So many bytes were written at `now`.
@@ -58,7 +60,7 @@ impl DrainPlan {
     /// Whether to drain at `now`, and why. Never while nothing is unproven.
     pub fn due(&self, now: Instant) -> Option<DrainReason> {
         let (first, last) = self.span?;
-        if self.bytes >= self.settings.bytes {
+        if self.bytes >= self.quantum {
             Some(DrainReason::Bytes)
         } else if now >= first + self.settings.every {
             Some(DrainReason::Age)
@@ -73,15 +75,30 @@ impl DrainPlan {
     /// `None` while nothing is unproven.
     pub fn due_at(&self) -> Option<Instant> {
         let (first, last) = self.span?;
-        if self.bytes >= self.settings.bytes {
+        if self.bytes >= self.quantum {
             return Some(first);
         }
         Some((first + self.settings.every).min(last + self.settings.idle))
     }
 
-    /// The connection is over: drained, or ended otherwise.
+    /// The connection was drained: the next one may carry twice as much, up to the setting.
+    pub fn drained(&mut self) {
+        self.quantum = self.quantum.saturating_mul(2).min(self.settings.bytes);
+        self.reset();
+    }
+
+    /// The connection broke before it proved anything: the next one is drained after half as
+    /// much, so that a receiver that ends every connection early still gets all of it.
+    pub fn broken(&mut self) {
+        if self.span.is_some() {
+            self.quantum = (self.quantum / 2).max(1);
+        }
+        self.reset();
+    }
+
+    /// Nothing is unproven any more.
     pub fn reset(&mut self) {
-        *self = Self::new(self.settings);
+        (self.bytes, self.span) = (0, None);
     }
 }
 

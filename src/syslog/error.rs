@@ -145,9 +145,10 @@ impl SendError {
         use io::ErrorKind as Kind;
         match source.kind() {
             Kind::ConnectionRefused => Self::Refused { peer },
-            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
-                Self::Reset { peer }
-            }
+            Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::NotConnected => Self::Reset { peer },
             Kind::TimedOut => Self::Lost { peer },
             Kind::HostUnreachable
             | Kind::NetworkUnreachable

@@ -5,4 +5,5 @@ mod pipeline;
 
 mod faults;
 mod outages;
+mod review;
 mod sharing;

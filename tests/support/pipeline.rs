@@ -1,4 +1,5 @@
 //! A whole relay between the emulator and a receiver, in this process.
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -67,6 +68,14 @@ impl Ends {
         )
         .unwrap();
         Self { emulator, receiver, arrivals, config }
+    }
+
+    pub(crate) fn key_id(&self) -> &str {
+        &self.config.key_id
+    }
+
+    pub(crate) fn key_secret(&self) -> &str {
+        &self.config.key_secret
     }
 
     pub(crate) fn arrivals(&self) -> MutexGuard<'_, Arrivals> {

@@ -170,6 +170,21 @@ fn a_cut_sample_says_so_in_structured_data() {
 }
 
 #[test]
+fn a_cut_sample_ends_in_whole_escapes_at_every_limit() {
+    let mut log = Log::with(&[]);
+    log.fields = vec![(b"a".to_vec(), vec![0xff; 200])];
+    for max_bytes in 480..500 {
+        let settings = FormatSettings { format: Format::Sample, max_bytes, ..settings() };
+        let (message, formatted) = log.format(&settings);
+        assert!(formatted.truncated_from.is_some());
+        let message = String::from_utf8(message).expect("a message is UTF-8");
+        assert!(message.len() <= max_bytes && message.len() > max_bytes - 4);
+        let (_, value) = message.rsplit_once("||a=").expect("the field");
+        assert_eq!(value.replace("\\xff", ""), "", "limit {max_bytes}");
+    }
+}
+
+#[test]
 fn structured_data_that_leaves_no_room_is_reduced_to_the_mark() {
     let settings = FormatSettings { max_bytes: 480, ..settings() };
     let log = Log { cursor: "c".repeat(1_000), ..Log::default() };

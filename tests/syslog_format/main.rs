@@ -1,5 +1,7 @@
 //! Messages as other people's parsers see them, and bodies as an independent decoder does.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod decoder;
 mod exact;
 mod framing;

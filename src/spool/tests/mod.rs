@@ -3,6 +3,8 @@
 mod behaviour;
 mod model;
 mod power_loss;
+mod review;
+mod review_random;
 
 use std::path::Path;
 

@@ -176,9 +176,11 @@ impl TcpConnection {
     pub async fn drain(mut self, within: Duration) -> Result<(), DrainError> {
         let deadline = Instant::now() + within;
         self.read()?;
-        SockRef::from(&self.stream)
-            .shutdown(Shutdown::Write)
-            .map_err(|error| self.io_error("end the connection to", error))?;
+        if let Err(error) = SockRef::from(&self.stream).shutdown(Shutdown::Write) {
+            // Already broken: the pending error tells how, this one only that.
+            self.check_error()?;
+            return Err(self.io_error("end the connection to", error).into());
+        }
         match timeout_at(deadline, self.read_to_end()).await {
             Ok(ended) => ended?,
             Err(_) => return Err(self.unanswered()),

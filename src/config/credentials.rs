@@ -1,0 +1,229 @@
+//! Which access key a source uses, of the many ways to give one.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::given::GivenTable;
+use super::read::{Read, Reader, Reported};
+use super::report::{Place, Report};
+use crate::sls::{CredentialSource, Credentials, Error};
+
+/// More than any secret is long; a wrong path may name anything.
+const LONGEST_FILE: u64 = 64 * 1024;
+
+/// Names of the systemd credentials: id, secret, security token.
+const SYSTEMD: [&str; 3] = ["sls_access-key-id", "sls_access-key-secret", "sls_security-token"];
+
+/// Whether a source's table says anything about its access key.
+pub(super) fn has_own(table: &GivenTable) -> bool {
+    let about_key = |key: &&str| key.starts_with("access_key_") || *key == "security_token_file";
+    table.unusable || table.is_environment() || table.values.keys().any(|key| about_key(key))
+}
+
+/// The access key written in a source's table; none when nothing of one is.
+pub(super) fn written(reader: &mut Reader<'_>) -> Read<Option<CredentialSource>> {
+    if reader.table.unusable {
+        return Err(Reported);
+    }
+    let text = |text: &str| Ok::<_, String>(text.to_owned());
+    let path = |text: &str| Ok::<_, String>(PathBuf::from(text));
+    if reader.table.is_environment() {
+        let id = reader.text("access_key_id", text);
+        let secret = reader.text("access_key_secret", text);
+        let credentials = Credentials { key_id: id?, key_secret: secret?, security_token: None };
+        return given_once(reader, credentials, "access_key_secret").map(Some);
+    }
+    let id = reader.optional("access_key_id", text);
+    let id_file = reader.optional("access_key_id_file", path);
+    let secret = reader.optional("access_key_secret", text);
+    let secret_file = reader.optional("access_key_secret_file", path);
+    let token_file = reader.optional("security_token_file", path);
+    contradictions(reader)?;
+    warn_of_plain_secret(reader);
+    match (id?, id_file?, secret?, secret_file?, token_file?) {
+        (None, None, None, None, None) => Ok(None),
+        (Some(key_id), None, Some(key_secret), None, None) => {
+            let credentials = Credentials { key_id, key_secret, security_token: None };
+            given_once(reader, credentials, "access_key_secret").map(Some)
+        }
+        (Some(key_id), None, None, Some(path), None) => {
+            let key_secret = read(&path).map_err(|problem| {
+                let label = format!("cannot be read: {problem}");
+                reader.report("config.invalid_value", "access_key_secret_file", &label)
+            })?;
+            let credentials = Credentials { key_id, key_secret, security_token: None };
+            given_once(reader, credentials, "access_key_secret_file").map(Some)
+        }
+        (None, Some(key_id), None, Some(key_secret), security_token) => {
+            Ok(Some(CredentialSource::Files { key_id, key_secret, security_token }))
+        }
+        _ => Err(Reported),
+    }
+}
+
+/// Reports keys that do not go together. Every combination that passes is one of those
+/// that [`written`] knows.
+fn contradictions(reader: &mut Reader<'_>) -> Read<()> {
+    let table = reader.table;
+    let has = |key| table.has(key);
+    let mut reports = Vec::new();
+    let mut conflict = |one: &'static str, other: &'static str, why: &str, help: String| {
+        let title = format!("`{}` and `{}` {why}", table.shown(one), table.shown(other));
+        reports.push(
+            Report::problem("config.conflict", title)
+                .at(&table.place_of(one), "")
+                .at(&table.place_of(other), "")
+                .help(help),
+        );
+    };
+    let twice = "say the same thing twice";
+    for (plain, file) in
+        [("access_key_id", "access_key_id_file"), ("access_key_secret", "access_key_secret_file")]
+    {
+        if has(plain) && has(file) {
+            conflict(plain, file, twice, format!("keep `{file}` and remove `{plain}`"));
+        }
+    }
+    let plain_id = has("access_key_id") && !has("access_key_id_file");
+    let file_id = has("access_key_id_file") && !has("access_key_id");
+    if file_id && has("access_key_secret") && !has("access_key_secret_file") {
+        let help = "put the secret into a file too: `access_key_secret_file`".to_owned();
+        conflict("access_key_id_file", "access_key_secret", "do not go together", help);
+    }
+    if has("security_token_file") && plain_id {
+        let help = "a temporary key changes as a whole: put its id and its secret into files, too";
+        conflict("access_key_id", "security_token_file", "do not go together", help.to_owned());
+    }
+    let id = ["access_key_id", "access_key_id_file"].into_iter().find(|key| has(key));
+    let secret = ["access_key_secret_file", "access_key_secret"].into_iter().find(|key| has(key));
+    let mut half = |there: &'static str, absent: &'static str| {
+        let (there_shown, absent) = (table.shown(there), table.shown(absent));
+        reports.push(
+            Report::problem("config.half_key", format!("`{there_shown}` is half an access key"))
+                .at(&table.place_of(there), format!("`{absent}` is missing"))
+                .help(format!("write both, or none of them: {WAYS}")),
+        );
+    };
+    match (id, secret) {
+        (Some(id), None) => half(id, "access_key_secret_file"),
+        (None, Some("access_key_secret")) => half("access_key_secret", "access_key_id"),
+        (None, Some(secret)) => half(secret, "access_key_id_file"),
+        (None, None) if has("security_token_file") => {
+            half("security_token_file", "access_key_id_file");
+        }
+        _ => {}
+    }
+    let found = !reports.is_empty();
+    reader.reports.append(&mut reports);
+    if found { Err(Reported) } else { Ok(()) }
+}
+
+const WAYS: &str = "without any, the relay takes the systemd credentials sls_access-key-id and sls_access-key-secret, else SLS_AK_ID and SLS_AK_KEY from the environment";
+
+fn warn_of_plain_secret(reader: &mut Reader<'_>) {
+    let place = reader.table.place_of("access_key_secret");
+    if reader.table.text("access_key_secret").is_some_and(|secret| !secret.is_empty()) {
+        reader.reports.push(
+            Report::warning("config.plain_secret", "an access key secret stands in the file")
+                .at(&place, "whoever can read this file can read the logs")
+                .help("move it to `access_key_secret_file` or a systemd credential"),
+        );
+    }
+}
+
+/// Checks a key that is not read again later.
+fn given_once(
+    reader: &mut Reader<'_>,
+    credentials: Credentials,
+    secret: &'static str,
+) -> Read<CredentialSource> {
+    let source = CredentialSource::Static(credentials);
+    match source.load() {
+        Ok(_) => Ok(source),
+        Err(error) => {
+            let about_id =
+                matches!(&error, Error::CredentialInvalid { part, .. } if part.ends_with("id"));
+            let key = if about_id { "access_key_id" } else { secret };
+            Err(reader.report("config.invalid_value", key, &error.to_string()))
+        }
+    }
+}
+
+/// The content of a small file, without the blanks around it.
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LONGEST_FILE + 1).read_to_string(&mut text))
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > LONGEST_FILE {
+        return Err("it is too long for a secret".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// The access key that is there without being written in the file: systemd's credentials,
+/// else the environment's; none when there is neither.
+pub(super) fn around(
+    env: &dyn Fn(&str) -> Option<String>,
+    reports: &mut Vec<Report>,
+) -> Read<Option<CredentialSource>> {
+    if let Some(dir) = env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()) {
+        let file = |name: &str| Some(Path::new(&dir).join(name)).filter(|path| path.exists());
+        match SYSTEMD.map(file) {
+            [Some(key_id), Some(key_secret), security_token] => {
+                return Ok(Some(CredentialSource::Files { key_id, key_secret, security_token }));
+            }
+            [None, None, None] => {}
+            _ => {
+                let [id, secret, _] = SYSTEMD;
+                reports.push(
+                    Report::problem("config.half_key", "systemd passed half an access key")
+                        .at(&Place::Named("systemd"), format!("{dir} needs {id} and {secret}"))
+                        .help("add the other LoadCredential= to the unit"),
+                );
+                return Err(Reported);
+            }
+        }
+    }
+    let variable = |name: &'static str| env(name).filter(|value| !value.is_empty());
+    let (key_id, key_secret) = match (variable("SLS_AK_ID"), variable("SLS_AK_KEY")) {
+        (None, None) => return Ok(None),
+        (Some(key_id), Some(key_secret)) => (key_id, key_secret),
+        (id, _) => {
+            let (there, absent) = if id.is_some() {
+                ("SLS_AK_ID", "SLS_AK_KEY")
+            } else {
+                ("SLS_AK_KEY", "SLS_AK_ID")
+            };
+            reports.push(
+                Report::problem("config.half_key", format!("`{there}` is half an access key"))
+                    .help(format!("set `{absent}`, too")),
+            );
+            return Err(Reported);
+        }
+    };
+    let source = CredentialSource::Static(Credentials { key_id, key_secret, security_token: None });
+    match source.load() {
+        Ok(_) => Ok(Some(source)),
+        Err(error) => {
+            let title = "the access key in SLS_AK_ID and SLS_AK_KEY cannot be one";
+            reports.push(
+                Report::problem("config.invalid_value", title)
+                    .at(&Place::Named("environment"), error.to_string())
+                    .help("check both variables for blanks and quotes"),
+            );
+            Err(Reported)
+        }
+    }
+}
+
+/// The problem of sources that have no key at all.
+pub(super) fn no_key(headers: &[Place]) -> Report {
+    let report = Report::problem("config.no_access_key", "there is no access key");
+    headers
+        .iter()
+        .fold(report, |report, place| report.at(place, "for this source"))
+        .help("write access_key_id_file and access_key_secret_file in the source,")
+        .help("or pass systemd credentials sls_access-key-id and sls_access-key-secret,")
+        .help("or set SLS_AK_ID and SLS_AK_KEY in the environment")
+}

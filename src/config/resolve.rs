@@ -1,0 +1,149 @@
+//! From tables of values to settings: what each value means, and what the tables say about
+//! each other.
+
+use std::path::PathBuf;
+
+use super::credentials;
+use super::destination::destination;
+use super::given::GivenTable;
+use super::read::{Read, Reader, Reported};
+use super::report::{Place, Report};
+use super::schema::TABLES;
+use super::settings::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
+use super::source::{Resolved, source};
+use super::value::{choice, level};
+
+/// The tables as settings, unless a problem was reported.
+pub(super) fn resolve(
+    tables: &[GivenTable],
+    env: &dyn Fn(&str) -> Option<String>,
+    hostname: &str,
+    reports: &mut Vec<Report>,
+) -> Option<Settings> {
+    let named = |name| tables.iter().filter(|table| table.schema.name == name).collect::<Vec<_>>();
+    let spool = match named("spool").first() {
+        Some(table) => spool(table, reports),
+        None => missing_table("spool", reports),
+    };
+    let sources = sources(&named("source"), env, reports);
+    let destinations = destinations(&named("destination"), hostname, reports);
+    let default_log = GivenTable::new(&TABLES[3], Place::Nowhere);
+    let log = log(named("log").first().copied().unwrap_or(&default_log), reports);
+    Some(Settings {
+        spool: spool.ok()?,
+        sources: sources.ok()?,
+        destinations: destinations.ok()?,
+        log: log.ok()?,
+    })
+}
+
+fn spool(table: &GivenTable, reports: &mut Vec<Report>) -> Read<SpoolSettings> {
+    let mut reader = Reader::new(table, reports);
+    let dir = reader.text("dir", |text| Ok::<_, String>(PathBuf::from(text)));
+    let max_bytes = reader.size("max_bytes");
+    let min_free_bytes = reader.size("min_free_bytes");
+    reader.finish();
+    Ok(SpoolSettings { dir: dir?, max_bytes: max_bytes?, min_free_bytes: min_free_bytes? })
+}
+
+fn log(table: &GivenTable, reports: &mut Vec<Report>) -> Read<LogSettings> {
+    let mut reader = Reader::new(table, reports);
+    let level = reader.text("level", level);
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = reader.text("format", |text| choice(text, &formats));
+    reader.finish();
+    Ok(LogSettings { level: level?, format: format? })
+}
+
+fn sources(
+    tables: &[&GivenTable],
+    env: &dyn Fn(&str) -> Option<String>,
+    reports: &mut Vec<Report>,
+) -> Read<Vec<Source>> {
+    if tables.is_empty() {
+        return missing_table("source", reports);
+    }
+    report_duplicate_names(tables, reports);
+    let around = if tables.iter().all(|table| credentials::has_own(table)) {
+        Ok(None)
+    } else {
+        credentials::around(env, reports)
+    };
+    let around_key = around.as_ref().ok().and_then(Option::as_ref);
+    let only = tables.len() == 1;
+    let resolved: Vec<_> =
+        tables.iter().map(|table| source(table, only, around_key, reports)).collect();
+    if matches!(around, Ok(None)) {
+        let keyless = |(table, resolved): (&&GivenTable, &Resolved)| {
+            matches!(resolved.key, Ok(None)).then(|| table.place.clone())
+        };
+        let keyless: Vec<_> = tables.iter().zip(&resolved).filter_map(keyless).collect();
+        if !keyless.is_empty() {
+            reports.push(credentials::no_key(&keyless));
+        }
+    }
+    report_equal_sources(tables, &resolved, reports);
+    resolved.into_iter().map(|resolved| resolved.source).collect()
+}
+
+fn destinations(
+    tables: &[&GivenTable],
+    hostname: &str,
+    reports: &mut Vec<Report>,
+) -> Read<Vec<Destination>> {
+    if tables.is_empty() {
+        return missing_table("destination", reports);
+    }
+    report_duplicate_names(tables, reports);
+    let only = tables.len() == 1;
+    // All of them are read before the first bad one counts.
+    let read: Vec<_> =
+        tables.iter().map(|table| destination(table, only, hostname, reports)).collect();
+    read.into_iter().collect()
+}
+
+fn report_duplicate_names(tables: &[&GivenTable], reports: &mut Vec<Report>) {
+    let mut seen: Vec<(&str, Place)> = Vec::new();
+    for table in tables {
+        let Some(name) = table.text("name") else { continue };
+        let place = table.place_of("name");
+        match seen.iter().find(|(other, _)| *other == name) {
+            Some((_, first)) => reports.push(
+                Report::problem(
+                    "config.duplicate_name",
+                    format!("two of {} have the name {name:?}", table.schema.header()),
+                )
+                .at(&place, "the second one")
+                .at(first, "the first one")
+                .help("give each its own name"),
+            ),
+            None => seen.push((name, place)),
+        }
+    }
+}
+
+/// Two sources that read the same logs in the same group would share one position.
+fn report_equal_sources(tables: &[&GivenTable], resolved: &[Resolved], reports: &mut Vec<Report>) {
+    for (later, one) in resolved.iter().enumerate() {
+        let same = |other: &Resolved| one.reads.is_some() && one.reads == other.reads;
+        if let Some(first) = resolved[..later].iter().position(same) {
+            reports.push(
+                Report::problem("config.duplicate_source", "two sources read the same logs")
+                    .at(&tables[later].place, "same endpoint, project, logstore and consumer group")
+                    .at(&tables[first].place, "as this one")
+                    .help("remove one of them: in one relay, one source of a group is enough"),
+            );
+        }
+    }
+}
+
+fn missing_table<T>(name: &str, reports: &mut Vec<Report>) -> Read<T> {
+    if let Some(table) = TABLES.iter().find(|table| table.name == name) {
+        let title = format!("there is no {}", table.header());
+        let required: Vec<_> = table.keys.iter().filter(|key| key.is_required()).collect();
+        let keys: Vec<_> = required.iter().map(|key| format!("`{}`", key.name)).collect();
+        let help = format!("{} Add {} with {}", table.doc, table.header(), keys.join(", "));
+        reports.push(Report::problem("config.missing_table", title).help(help));
+    }
+    Err(Reported)
+}

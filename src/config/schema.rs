@@ -1,0 +1,278 @@
+//! The configuration file as a table: every key with its kind, default and meaning.
+//!
+//! This is the one description of the file. The reader checks names and types against it,
+//! defaults are taken from it, and the commented example in `packaging/` is tested to
+//! mention all of it.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// One `[table]` or `[[table]]` of the file.
+#[derive(Debug)]
+pub struct Table {
+    /// Name between the brackets.
+    pub name: &'static str,
+    /// Whether it is written `[[name]]` and may come several times.
+    pub many: bool,
+    /// What it describes.
+    pub doc: &'static str,
+    /// Its keys, in the order of the example.
+    pub keys: &'static [Key],
+}
+
+/// One `key = value`.
+#[derive(Debug)]
+pub struct Key {
+    /// Name of the key.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// What holds when it is not written.
+    pub default: Fallback,
+    /// What it means, in one line.
+    pub doc: &'static str,
+}
+
+/// What values a key takes.
+#[derive(Debug)]
+pub enum Kind {
+    /// A string that is not empty.
+    Text,
+    /// A string that may also be written as a bare number, such as a facility.
+    TextOrNumber,
+    /// A string that may also be written as a bare TOML date and time.
+    TextOrTime,
+    /// A string; what stands before an `@` in it is never shown.
+    Address,
+    /// A string that is never shown.
+    Secret,
+    /// A path.
+    Path,
+    /// Bytes within limits: an integer, or a string such as `"10 GiB"`.
+    Size(RangeInclusive<u64>),
+    /// A time span within limits: a string such as `"30 s"`.
+    Span(RangeInclusive<Duration>),
+    /// An integer within limits.
+    Number(RangeInclusive<u32>),
+    /// `true` or `false`.
+    Flag,
+}
+
+/// What holds when a key is not written.
+#[derive(Debug)]
+pub enum Fallback {
+    /// Nothing: it must be written.
+    Required,
+    /// Nothing: it may be left out.
+    Absent,
+    /// This text, as if it were written.
+    Text(&'static str),
+    /// Something that depends on more than this file; described here.
+    Derived(&'static str),
+}
+
+impl Table {
+    /// The table as its header is written, `[spool]` or `[[source]]`.
+    pub fn header(&self) -> String {
+        if self.many { format!("[[{}]]", self.name) } else { format!("[{}]", self.name) }
+    }
+
+    /// The key of this name.
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+impl Key {
+    /// A value as it could be written: the default, if it is one.
+    pub fn example(&self) -> Option<String> {
+        match (&self.default, &self.kind) {
+            (Fallback::Text(text), Kind::Flag | Kind::Number(_)) => Some((*text).to_owned()),
+            (Fallback::Text(text), _) => Some(format!("\"{text}\"")),
+            _ => None,
+        }
+    }
+
+    /// Whether it must be written.
+    pub fn is_required(&self) -> bool {
+        matches!(self.default, Fallback::Required)
+    }
+}
+
+impl Kind {
+    /// What to write, for messages: follows "expected".
+    pub fn expected(&self) -> &'static str {
+        match self {
+            Self::Text | Self::Address | Self::Secret => "a string",
+            Self::TextOrNumber => "a string or a number",
+            Self::TextOrTime => "a string or a time",
+            Self::Path => "a path as a string",
+            Self::Size(_) => "a size as a string, or a number of bytes",
+            Self::Span(_) => "a time span as a string",
+            Self::Number(_) => "a whole number",
+            Self::Flag => "true or false",
+        }
+    }
+}
+
+const fn text(name: &'static str, default: Fallback, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Text, default, doc }
+}
+
+const fn address(name: &'static str, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Address, default: Required, doc }
+}
+
+const fn path(name: &'static str, default: Fallback, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Path, default, doc }
+}
+
+const fn size(
+    name: &'static str,
+    limits: RangeInclusive<u64>,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Size(limits), default: Fallback::Text(default), doc }
+}
+
+/// Limits in milliseconds.
+const fn span(
+    name: &'static str,
+    least_ms: u64,
+    most_ms: u64,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    let limits = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
+    Key { name, kind: Kind::Span(limits), default: Fallback::Text(default), doc }
+}
+
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+
+use Fallback::{Absent, Derived, Required, Text};
+
+/// The whole file.
+pub static TABLES: [Table; 4] = [
+    Table { name: "spool", many: false, doc: "Where logs wait on disk.", keys: &SPOOL },
+    Table {
+        name: "source",
+        many: true,
+        doc: "A logstore, read through a consumer group.",
+        keys: &SOURCE,
+    },
+    Table { name: "destination", many: true, doc: "A syslog receiver.", keys: &DESTINATION },
+    Table { name: "log", many: false, doc: "The relay's own log.", keys: &LOG },
+];
+
+static SPOOL: [Key; 3] = [
+    path("dir", Required, "Directory of the spool, used by one relay alone."),
+    size(
+        "max_bytes",
+        crate::spool::MIN_QUOTA..=u64::MAX,
+        "10 GiB",
+        "Most the spool takes of the disk; when it is full, logs stay with SLS.",
+    ),
+    size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
+];
+
+static SOURCE: [Key; 17] = [
+    text(
+        "name",
+        Derived("\"source\" when there is only one"),
+        "Name in logs and in status; needed where there are several.",
+    ),
+    address("endpoint", "Endpoint of the region; https:// unless http:// is written."),
+    text("project", Required, "SLS project that holds the logstore."),
+    text("logstore", Required, "Logstore in the project."),
+    text("consumer_group", Required, "Consumer group; it is made when it is missing."),
+    Key {
+        name: "start",
+        kind: Kind::TextOrTime,
+        default: Text("begin"),
+        doc: "Where a shard without a checkpoint starts: begin, end, or a time (RFC 3339).",
+    },
+    text("checkpoint", Text("spooled"), "When a checkpoint is committed: spooled."),
+    text("region", Derived("taken from the endpoint"), "Region to sign for, in version 4."),
+    text("sign_version", Text("auto"), "Version of signatures: auto, v1 or v4."),
+    span(
+        "heartbeat_interval",
+        SECOND,
+        HOUR,
+        "5 s",
+        "Time between heartbeats, at most a quarter of the group's timeout.",
+    ),
+    span(
+        "group_timeout",
+        5 * SECOND,
+        24 * HOUR,
+        "30 s",
+        "Timeout of a group that is made here, in whole seconds.",
+    ),
+    span("idle_poll", 100, HOUR, "1 s", "Pause before a shard with nothing new is asked again."),
+    text("access_key_id", Absent, "Access key id."),
+    path("access_key_id_file", Absent, "File with the access key id."),
+    Key {
+        name: "access_key_secret",
+        kind: Kind::Secret,
+        default: Absent,
+        doc: "Access key secret. Prefer access_key_secret_file or a systemd credential.",
+    },
+    path("access_key_secret_file", Absent, "File with the access key secret."),
+    path("security_token_file", Absent, "File with the security token of a temporary key."),
+];
+
+static DESTINATION: [Key; 18] = [
+    text(
+        "name",
+        Derived("\"syslog\" when there is only one"),
+        "Name, by which its place in the spool goes; needed where there are several.",
+    ),
+    address("to", "Receiver: udp://HOST[:514] or tcp://HOST[:1468]."),
+    text(
+        "framing",
+        Derived("octet-counting; lf for format \"sample\""),
+        "How messages are set apart on tcp://: octet-counting or lf.",
+    ),
+    text("format", Text("rfc5424"), "Format of messages: rfc5424 or sample."),
+    text("separator", Text("||"), "What stands between two key=value pairs."),
+    Key {
+        name: "facility",
+        kind: Kind::TextOrNumber,
+        default: Text("user"),
+        doc: "Facility of every message, by name or number.",
+    },
+    Key {
+        name: "severity",
+        kind: Kind::TextOrNumber,
+        default: Text("info"),
+        doc: "Severity of every message, by name or number.",
+    },
+    text("hostname", Derived("this machine's name"), "HOSTNAME of every message."),
+    text("tag", Text("sls-relay"), "APP-NAME of every message."),
+    text("sd_id", Text("sls@32473"), "Id of the structured data that identifies a log."),
+    text("timezone", Text("UTC"), "Zone of timestamps: UTC or an IANA name."),
+    Key {
+        name: "required",
+        kind: Kind::Flag,
+        default: Text("true"),
+        doc: "Whether logs stay in the spool until this destination has them.",
+    },
+    span("timeout", 100, HOUR, "10 s", "Time for a connection attempt, and for a drain's answer."),
+    span("settle", 0, HOUR, "2 s", "How long proven logs are kept before they are let go."),
+    span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://)."),
+    size("drain_bytes", 1024..=u64::MAX, "16 MiB", "Most bytes between two drains (tcp://)."),
+    span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://)."),
+    Key {
+        name: "udp_max_rate",
+        kind: Kind::Number(1..=1_000_000),
+        default: Text("2000"),
+        doc: "Most messages a second (udp://).",
+    },
+];
+
+static LOG: [Key; 2] = [
+    text("level", Text("info"), "error, warn, info, debug, trace or off; or target=level pairs."),
+    text("format", Text("text"), "Form of a line: text or json."),
+];

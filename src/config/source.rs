@@ -1,0 +1,153 @@
+//! A `[[source]]` table.
+
+use super::credentials;
+use super::given::GivenTable;
+use super::read::{Read, Reader, Reported};
+use super::report::Report;
+use super::settings::{Source, Start};
+use super::value::{choice, name, path_part, project, region, start};
+use crate::sls::{CredentialSource, Endpoint, SignVersion};
+
+const SIGN_VERSIONS: [(&str, SignVersion); 3] =
+    [("auto", SignVersion::Auto), ("v1", SignVersion::V1), ("v4", SignVersion::V4)];
+
+/// What is known of a source, also where something is wrong with it.
+pub(super) struct Resolved {
+    pub(super) source: Read<Source>,
+    /// The access key of its own.
+    pub(super) key: Read<Option<CredentialSource>>,
+    /// Endpoint, project, logstore, consumer group.
+    pub(super) reads: Option<Reads>,
+}
+
+type Reads = (Endpoint, String, String, String);
+
+/// Reads one source; `only` tells that there is no other, so that it needs no name.
+/// `around` is the key for those that have none of their own.
+pub(super) fn source(
+    table: &GivenTable,
+    only: bool,
+    around: Option<&CredentialSource>,
+    reports: &mut Vec<Report>,
+) -> Resolved {
+    let mut reader = Reader::new(table, reports);
+    let name = match reader.optional("name", name) {
+        Ok(None) if only => Ok("source".to_owned()),
+        Ok(None) => Err(reader.missing("name")),
+        Ok(Some(name)) => Ok(name),
+        Err(reported) => Err(reported),
+    };
+    let endpoint = reader.text("endpoint", Endpoint::parse);
+    let project = reader.text("project", project);
+    let logstore = reader.text("logstore", path_part);
+    let consumer_group = reader.text("consumer_group", path_part);
+    let start: Read<Start> = reader.text("start", start);
+    let checkpoint = checkpoint(&mut reader);
+    let region = reader.optional("region", region);
+    let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
+    let heartbeat_interval = reader.span("heartbeat_interval");
+    let group_timeout = reader.span("group_timeout");
+    let idle_poll = reader.span("idle_poll");
+    let key = credentials::written(&mut reader);
+    if let Ok(endpoint) = &endpoint {
+        warn_of_http(&mut reader, endpoint);
+        if let (Ok(sign), Ok(region)) = (&sign, &region) {
+            check_region(&mut reader, endpoint, *sign, region.as_deref());
+        }
+    }
+    if let (Ok(interval), Ok(timeout)) = (&heartbeat_interval, &group_timeout) {
+        // The default is made shorter where it does not fit; what was written is not.
+        if reader.table.has("heartbeat_interval") && *interval > *timeout / 4 {
+            report_heartbeat(&mut reader);
+        }
+        if timeout.subsec_nanos() != 0 {
+            reader.report("config.invalid_value", "group_timeout", "SLS takes whole seconds only");
+        }
+    }
+    reader.finish();
+    let credentials = match &key {
+        Ok(Some(own)) => Ok(own.clone()),
+        Ok(None) => around.cloned().ok_or(Reported),
+        Err(_) => Err(Reported),
+    };
+    let reads = match (&endpoint, &project, &logstore, &consumer_group) {
+        (Ok(endpoint), Ok(project), Ok(logstore), Ok(group)) => {
+            Some((endpoint.clone(), project.clone(), logstore.clone(), group.clone()))
+        }
+        _ => None,
+    };
+    let source = (|| {
+        checkpoint?;
+        Ok(Source {
+            name: name?,
+            endpoint: endpoint?,
+            region: region?,
+            sign: sign?,
+            project: project?,
+            logstore: logstore?,
+            consumer_group: consumer_group?,
+            start: start?,
+            credentials: credentials?,
+            heartbeat_interval: heartbeat_interval?,
+            group_timeout: group_timeout?,
+            idle_poll: idle_poll?,
+        })
+    })();
+    Resolved { source, key, reads }
+}
+
+fn checkpoint(reader: &mut Reader<'_>) -> Read<()> {
+    let delivered = reader
+        .text("checkpoint", |text| choice(text, &[("spooled", false), ("delivered", true)]))?;
+    if delivered {
+        let label = "write \"spooled\"";
+        return Err(reader.report("config.not_available", "checkpoint", label));
+    }
+    Ok(())
+}
+
+fn warn_of_http(reader: &mut Reader<'_>, endpoint: &Endpoint) {
+    if endpoint.is_https() || endpoint.is_loopback() {
+        return;
+    }
+    let title = format!("`{}` is not encrypted", reader.table.shown("endpoint"));
+    reader.reports.push(
+        Report::warning("config.plain_http", title)
+            .at(
+                &reader.table.place_of("endpoint"),
+                format!("logs from {endpoint} can be read on the way"),
+            )
+            .help("write https://"),
+    );
+}
+
+fn check_region(
+    reader: &mut Reader<'_>,
+    endpoint: &Endpoint,
+    sign: SignVersion,
+    region: Option<&str>,
+) {
+    if sign == SignVersion::V4 && region.is_none() && endpoint.region().is_none() {
+        reader.reports.push(
+            Report::problem("config.no_region", "version 4 signs for a region, and none is known")
+                .at(&reader.table.place_of("sign_version"), "asked for here")
+                .at(&reader.table.place_of("endpoint"), "this does not begin with a region")
+                .help("write region = \"cn-hangzhou\", or whichever the project is in"),
+        );
+    }
+}
+
+fn report_heartbeat(reader: &mut Reader<'_>) {
+    let table = reader.table;
+    let timeout = table.schema.key("group_timeout").and_then(|key| key.example());
+    let mut report = Report::problem(
+        "config.heartbeat_too_slow",
+        "`heartbeat_interval` is more than a quarter of `group_timeout`",
+    )
+    .at(&table.place_of("heartbeat_interval"), "one late heartbeat could cost the shards")
+    .at(&table.place_of("group_timeout"), "the timeout");
+    if let (false, Some(timeout)) = (table.has("group_timeout"), timeout) {
+        report = report.help(format!("`group_timeout` is {timeout} unless written"));
+    }
+    reader.reports.push(report.help("shorten the interval, or lengthen the timeout"));
+}

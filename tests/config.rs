@@ -1,0 +1,172 @@
+//! Configuration files: every wrong one gets its expected report, every right one loads.
+//!
+//! `BLESS=1 cargo test --test config` writes the reports anew; read what changed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sls_relay::config::schema::TABLES;
+use sls_relay::config::{self, Loaded, LogFormat, Problems, Start};
+use sls_relay::sls::CredentialSource;
+use sls_relay::syslog::{Format, Framing};
+
+/// What the test files have for a secret.
+const SECRET: &str = "wJalrXUtnFEMIhidden";
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
+}
+
+fn toml_files(name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory(name)).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    paths
+}
+
+fn env(variable: &str) -> Option<String> {
+    match variable {
+        "SLS_AK_ID" => Some("LTAI-environment".to_owned()),
+        "SLS_AK_KEY" => Some("secret-of-the-environment".to_owned()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Loaded, Problems> {
+    config::parse(text, "sls-relay.toml", &env, "this-host")
+}
+
+#[test]
+fn every_wrong_file_gets_its_report() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    let paths = toml_files("bad");
+    assert!(paths.len() >= 28, "{} files", paths.len());
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let result = if text.starts_with("# no access key in the environment") {
+            config::parse(&text, name, &|_| None, "this-host")
+        } else {
+            config::parse(&text, name, &env, "this-host")
+        };
+        let report = match result {
+            Ok(_) => panic!("{name} loads"),
+            Err(problems) => format!("{problems}\n"),
+        };
+        assert!(!report.contains(SECRET), "{name} shows the secret:\n{report}");
+        assert!(
+            report.lines().all(|line| line == line.trim_end()),
+            "{name}: blanks at a line's end"
+        );
+        let expected_path = path.with_extension("expected");
+        if bless {
+            std::fs::write(&expected_path, &report).unwrap();
+        } else if std::fs::read_to_string(&expected_path).unwrap_or_default() != report {
+            wrong.push(format!("{name} is reported as:\n{report}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nBLESS=1 writes these down", wrong.join("\n"));
+}
+
+#[test]
+fn every_right_file_loads_without_a_warning() {
+    for path in toml_files("good") {
+        let loaded = config::load(&path, &env, "this-host")
+            .unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()));
+        assert_eq!(loaded.warnings, Vec::<String>::new(), "{}", path.display());
+    }
+}
+
+#[test]
+fn the_smallest_file_gets_every_default() {
+    let path = directory("good").join("smallest.toml");
+    let settings = config::load(&path, &env, "this-host").unwrap().settings;
+    assert_eq!(settings.spool.max_bytes, 10 << 30);
+    assert_eq!(settings.spool.min_free_bytes, 1 << 30);
+    let source = &settings.sources[0];
+    assert_eq!(source.name, "source");
+    assert_eq!(source.start, Start::Begin);
+    assert_eq!(source.heartbeat_interval, Duration::from_secs(5));
+    assert_eq!(source.group_timeout, Duration::from_secs(30));
+    assert_eq!(source.credentials.load().unwrap().key_id, "LTAI-environment");
+    let destination = &settings.destinations[0];
+    assert_eq!(destination.name, "syslog");
+    assert_eq!(destination.target.to_string(), "tcp://siem.example:1468");
+    assert_eq!(destination.framing, Framing::OctetCounting);
+    assert_eq!(destination.format, Format::Rfc5424);
+    assert_eq!(destination.separator, "||");
+    assert_eq!(destination.facility.name(), "user");
+    assert_eq!(destination.severity.name(), "info");
+    assert_eq!(destination.hostname, "this-host");
+    assert_eq!(destination.app_name, "sls-relay");
+    assert!(destination.zone.is_none() && destination.required);
+    assert_eq!(destination.drain_bytes, 16 << 20);
+    assert_eq!(destination.udp_max_rate, 2000);
+    assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Text));
+}
+
+#[test]
+fn what_is_written_takes_the_place_of_defaults() {
+    let path = directory("good").join("everything.toml");
+    let settings = config::load(&path, &env, "this-host").unwrap().settings;
+    assert_eq!(settings.spool.max_bytes, 500_000_000);
+    let waf = &settings.sources[0];
+    assert_eq!(waf.start, Start::Time("2026-01-31T00:00:00Z".parse().unwrap()));
+    assert_eq!(waf.heartbeat_interval, Duration::from_millis(2500));
+    assert!(matches!(&waf.credentials, CredentialSource::Files { .. }));
+    assert_eq!(settings.sources[1].start, Start::End);
+    let [siem, archive, udp] = &settings.destinations[..] else { panic!("three destinations") };
+    assert_eq!(siem.facility.name(), "local0");
+    assert_eq!(siem.framing, Framing::Lf);
+    assert_eq!(siem.drain_bytes, 1 << 20);
+    assert_eq!((archive.format, archive.framing), (Format::Sample, Framing::Lf));
+    assert_eq!(udp.target.port, 514);
+    assert_eq!(settings.log.format, LogFormat::Json);
+}
+
+fn packaged() -> (PathBuf, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/sls-relay.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    (path, text)
+}
+
+#[test]
+fn the_packaged_example_loads_and_names_every_key_once_in_its_table() {
+    let (path, text) = packaged();
+    let loaded = config::load(&path, &env, "this-host").unwrap_or_else(|e| panic!("{e}"));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    for table in &TABLES {
+        let (_, rest) = text.split_once(&format!("\n{}\n", table.header())).unwrap();
+        let body = rest.split("\n[").next().unwrap();
+        for key in table.keys {
+            let written =
+                |line: &&str| line.trim_start_matches('#').split(" = ").next() == Some(key.name);
+            let lines: Vec<_> = body.lines().filter(written).collect();
+            assert_eq!(lines.len(), 1, "{} in {}: {lines:?}", key.name, table.header());
+            if let Some(example) = key.example() {
+                assert_eq!(lines[0], format!("#{} = {example}", key.name), "shows the default");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_packaged_example_loads_with_every_line_in_use() {
+    let (_, text) = packaged();
+    let mut all = String::new();
+    for line in text.lines() {
+        let commented = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
+        // These stand for a second way to say what other lines say.
+        let other_way = |rest: &str| {
+            rest.starts_with("access_key_id =") || rest.starts_with("access_key_secret =")
+        };
+        match commented {
+            Some(rest) if !rest.is_empty() && !other_way(rest) => all.push_str(rest),
+            _ => all.push_str(line),
+        }
+        all.push('\n');
+    }
+    parse(&all).unwrap_or_else(|problems| panic!("{problems}"));
+}

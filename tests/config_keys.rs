@@ -1,0 +1,199 @@
+//! Where access keys come from, and that a secret is never shown.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use sls_relay::config::{self, Loaded, Problems};
+use sls_relay::sls::CredentialSource;
+
+const SECRET: &str = "wJalrXUtnFEMIhidden";
+
+fn text(source: &str) -> String {
+    format!(
+        "[spool]\ndir = \"/spool\"\n[[source]]\nendpoint = \"cn-hangzhou.log.aliyuncs.com\"\n\
+         project = \"waf\"\nlogstore = \"logs\"\nconsumer_group = \"siem\"\n{source}\n\
+         [[destination]]\nto = \"tcp://siem.example\"\n"
+    )
+}
+
+fn parse(source: &str, env: &[(&str, &str)]) -> Result<Loaded, Problems> {
+    let env = |name: &str| {
+        env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+    };
+    config::parse(&text(source), "sls-relay.toml", &env, "this-host")
+}
+
+fn credentials(source: &str, env: &[(&str, &str)]) -> CredentialSource {
+    let loaded = parse(source, env).unwrap_or_else(|problems| panic!("{problems}"));
+    loaded.settings.sources[0].credentials.clone()
+}
+
+fn codes(result: Result<Loaded, Problems>) -> Vec<&'static str> {
+    result.unwrap_err().codes().collect()
+}
+
+fn write(dir: &Path, name: &str, content: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_key_in_the_file_comes_before_all_others() {
+    let env = [("SLS_AK_ID", "other"), ("SLS_AK_KEY", "other")];
+    let source = format!("access_key_id = \"LTAI\"\naccess_key_secret = \"{SECRET}\"");
+    let key = credentials(&source, &env).load().unwrap();
+    assert_eq!((key.key_id.as_str(), key.key_secret.as_str()), ("LTAI", SECRET));
+}
+
+#[test]
+fn a_secret_in_a_file_goes_with_an_id_in_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), "secret", &format!("{SECRET}\n"));
+    let source = format!("access_key_id = \"LTAI\"\naccess_key_secret_file = \"{path}\"");
+    assert_eq!(credentials(&source, &[]).load().unwrap().key_secret, SECRET);
+    write(dir.path(), "secret", "");
+    assert_eq!(codes(parse(&source, &[])), ["config.invalid_value"]);
+    write(dir.path(), "secret", &"x".repeat(70_000));
+    assert_eq!(codes(parse(&source, &[])), ["config.invalid_value"]);
+}
+
+#[test]
+fn systemd_credentials_come_before_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().to_str().unwrap();
+    let env =
+        [("CREDENTIALS_DIRECTORY", directory), ("SLS_AK_ID", "LTAI-env"), ("SLS_AK_KEY", "env")];
+    assert_eq!(credentials("", &env).load().unwrap().key_id, "LTAI-env", "an empty directory");
+    write(dir.path(), "sls_access-key-id", "LTAI-systemd");
+    assert_eq!(codes(parse("", &env)), ["config.half_key"]);
+    write(dir.path(), "sls_access-key-secret", SECRET);
+    let key = credentials("", &env).load().unwrap();
+    assert_eq!((key.key_id.as_str(), key.security_token), ("LTAI-systemd", None));
+    write(dir.path(), "sls_security-token", "token");
+    assert_eq!(credentials("", &env).load().unwrap().security_token.as_deref(), Some("token"));
+}
+
+#[test]
+fn half_a_key_in_the_environment_is_named() {
+    for (there, absent) in [("SLS_AK_ID", "SLS_AK_KEY"), ("SLS_AK_KEY", "SLS_AK_ID")] {
+        let problems = parse("", &[(there, SECRET), (absent, "")]).unwrap_err();
+        assert_eq!(problems.codes().collect::<Vec<_>>(), ["config.half_key"]);
+        let text = problems.to_string();
+        assert!(text.contains(&format!("set `{absent}`")) && !text.contains(SECRET), "{text}");
+    }
+    let problems = parse("", &[("SLS_AK_ID", "LTAI"), ("SLS_AK_KEY", "hid den")]).unwrap_err();
+    assert!(!problems.to_string().contains("hid den"), "{problems}");
+}
+
+#[test]
+fn settings_and_problems_never_show_a_secret() {
+    let source = format!("access_key_id = \"LTAI\"\naccess_key_secret = \"{SECRET}\"");
+    let loaded = parse(&source, &[]).unwrap();
+    assert_eq!(loaded.settings.sources[0].credentials.load().unwrap().key_secret, SECRET);
+    assert!(!format!("{loaded:?}").contains(SECRET));
+    assert!(!loaded.warnings.join("\n").contains(SECRET));
+    for line in [
+        "access_key_secret = \"SECRET",
+        "access_key_secret = 'SECRET",
+        "access_key_secret = \"\"\"\nSECRET",
+        "access_key_secret = \"\"\"\nSECRET\"\"\"\nregion = 5",
+        "access_key_secret = \"\"\"a\nSECRET==\n",
+        "access_key_secret = SECRET",
+        "access_key_secret = SECRET==",
+        "access_key_secret \"SECRET\"",
+        "access_key_secret: SECRET",
+        "access_key_secret == \"SECRET\"",
+        "access_key_secret = \"\\SECRET\"",
+        "access_key_secret = [\"SECRET\"]",
+        "access_key_secret = [\n\"SECRET\"\n",
+        "access_key_secret = { value = \"SECRET\" }",
+        "access_key_secret.value = \"SECRET\"",
+        "access_key_secret = \"SECRET\"\naccess_key_secret = \"SECRET\"",
+        "access_key_secret = \"SECRET\" region = 5",
+        "region = 5 access_key_secret = \"SECRET\"",
+        "\"access_key_secret\" = \"SECRET\" x",
+        "access_key_secrets = \"SECRET\"",
+        "sk = \"SECRET\"\nregion = 5",
+        "# access_key_secret = \"SECRET\"\u{1}",
+        "region = 5\naccess_key_secret = \"SECRET\"\nidle_poll = 5",
+        "project = https://id:SECRET@host",
+        "endpoint = https://id:SECRET@host",
+        "endpoint = [\"https://id:SECRET@host\"]",
+    ] {
+        let problems = match parse(&line.replace("SECRET", SECRET), &[]) {
+            Err(problems) => problems,
+            Ok(_) => panic!("{line} loads"),
+        };
+        for shown in [problems.to_string(), format!("{problems:?}"), problems.render(true)] {
+            assert!(!shown.contains(SECRET), "{line}\n{shown}");
+            assert!(shown.contains("sls-relay.toml:"), "the line is named: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_readable_file_with_a_secret_is_warned_of_and_one_without_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = [("SLS_AK_ID", "LTAI"), ("SLS_AK_KEY", "secret")];
+    let env = |name: &str| {
+        keys.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+    };
+    let with = format!("access_key_id = \"LTAI\"\naccess_key_secret = \"{SECRET}\"");
+    for (source, mode, warnings) in [(with.as_str(), 0o644, 2), (&with, 0o640, 1), ("", 0o644, 0)] {
+        let path = write(dir.path(), "sls-relay.toml", &text(source));
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let loaded = config::load(Path::new(&path), &env, "this-host").unwrap();
+        assert_eq!(loaded.warnings.len(), warnings, "{mode:o}: {:?}", loaded.warnings);
+    }
+    let path = write(dir.path(), "sls-relay.toml", &text(&with));
+    let warnings = config::load(Path::new(&path), &env, "this-host").unwrap().warnings.join("\n");
+    assert!(warnings.contains("sls-relay.toml:9: "), "{warnings}");
+    assert!(warnings.contains("chmod o-r "), "{warnings}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_problem_and_no_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let absent = dir.path().join("absent.toml");
+    let load = |path: &Path| config::load(path, &|_| None, "this-host").unwrap_err();
+    let problems = load(&absent);
+    assert_eq!(problems.codes().collect::<Vec<_>>(), ["config.unreadable"]);
+    assert!(
+        problems.to_string().contains("absent.toml") && problems.to_string().contains("--config")
+    );
+    assert_eq!(load(dir.path()).codes().collect::<Vec<_>>(), ["config.unreadable"], "a directory");
+    let path = dir.path().join("latin1.toml");
+    std::fs::write(&path, b"[spool]\ndir = \"/sp\xf6ol\"\n").unwrap();
+    let problems = load(&path);
+    assert_eq!(problems.codes().collect::<Vec<_>>(), ["config.not_utf8"]);
+    assert!(problems.to_string().contains("latin1.toml:2 "), "{problems}");
+    std::fs::write(&path, " ".repeat((1 << 20) + 1)).unwrap();
+    assert_eq!(load(&path).codes().collect::<Vec<_>>(), ["config.unreadable"], "too long");
+}
+
+#[test]
+fn colour_is_only_there_when_asked_for() {
+    let problems = parse("region = 5", &[]).unwrap_err();
+    assert!(!problems.to_string().contains('\u{1b}'));
+    assert!(problems.render(true).contains('\u{1b}'));
+}
+
+#[test]
+fn a_region_endpoint_over_http_is_warned_of_and_loopback_is_not() {
+    let env = [("SLS_AK_ID", "LTAI"), ("SLS_AK_KEY", "secret")];
+    let env = |name: &str| {
+        env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+    };
+    for (endpoint, warnings) in [
+        ("http://cn-hangzhou.log.aliyuncs.com", 1),
+        ("https://cn-hangzhou.log.aliyuncs.com", 0),
+        ("http://127.0.0.1:8080", 0),
+        ("http://localhost", 0),
+    ] {
+        let text = text("").replace("cn-hangzhou.log.aliyuncs.com", endpoint);
+        let loaded = config::parse(&text, "sls-relay.toml", &env, "this-host").unwrap();
+        assert_eq!(loaded.warnings.len(), warnings, "{:?}", loaded.warnings);
+    }
+}
