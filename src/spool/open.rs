@@ -90,7 +90,7 @@ impl Spool {
         catalog.set_positions(&state);
         quota.refresh(disk.as_ref(), Some(&open), &state);
         let shared = Arc::new(Shared::new(disk, catalog, state, id, used));
-        shared.remove_below(shared.lock().state.floor)?;
+        shared.remove_unneeded(shared.lock().state.floor)?;
 
         let (commands, receiver) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&shared), receiver, quota, open, incarnation);

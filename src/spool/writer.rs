@@ -137,7 +137,8 @@ impl Writer {
     /// without it, later damage to that one would look like an unfinished write.
     fn prove_last(&mut self) {
         let Some(mut open) = self.segment.take() else { return };
-        if open.append_group(&[NewEntry::bare(Header::Journal(Vec::new()))]).is_ok()
+        let reached = reached(&self.shared.lock().state);
+        if open.append_group(&[NewEntry::bare(Header::Journal(vec![reached]))]).is_ok()
             && let Some(info) = self.shared.lock().state.segments.get_mut(&open.id)
         {
             info.length = open.length;
@@ -443,7 +444,7 @@ impl Writer {
             let first = inner.state.segments.values().next();
             (inner.state.floor, first.map_or(inner.state.next_seq, |info| info.first_seq))
         };
-        match self.shared.remove_below(floor) {
+        match self.shared.remove_unneeded(floor) {
             Ok(true) => self.shared.room(),
             Ok(false) => {}
             Err(error) => self.shared.failed(&error),
@@ -471,12 +472,17 @@ impl Pending {
     }
 }
 
+fn reached(state: &State) -> Change {
+    Change::Reached { next_seq: state.next_seq, next_log: state.next_log }
+}
+
 /// The journal entry for `changes`, with the floor they justify.
 fn journal(state: &State, changes: &[Change], newest: u64) -> Option<Vec<Change>> {
     if changes.is_empty() {
         return None;
     }
     let mut changes = changes.to_vec();
+    changes.push(reached(state));
     let mut after = state.clone();
     after.apply(newest, &Header::Journal(changes.clone()));
     let floor = after.wanted_floor(newest);

@@ -1,10 +1,10 @@
 //! Tests of the spool: what each says is in its name.
 
 mod behaviour;
+mod lives;
 mod model;
 mod power_loss;
-mod review;
-mod review_random;
+mod regressions;
 
 use std::path::Path;
 
