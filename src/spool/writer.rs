@@ -191,6 +191,10 @@ impl Writer {
         append: Append,
         accepted: &[Pending],
     ) -> Result<(Header, bytes::Bytes, u32, Receipt), Error> {
+        if let Append::Batch { batch, .. } = &append {
+            let pending: u64 = accepted.iter().map(|p| p.entry.body.len() as u64).sum();
+            self.quota.admit(self.shared.disk(), pending, batch.body.len() as u64)?;
+        }
         let inner = self.shared.lock();
         let position = accepted
             .iter()
@@ -221,8 +225,6 @@ impl Writer {
                 Ok((Header::Progress(progress), bytes::Bytes::new(), 0, receipt))
             }
             Append::Batch { batch, body_crc } => {
-                let pending: u64 = accepted.iter().map(|p| p.entry.body.len() as u64).sum();
-                self.quota.admit(self.shared.disk(), pending, batch.body.len() as u64)?;
                 let before = accepted.iter().filter_map(|pending| match &pending.entry.header {
                     Header::Batch(header) => Some(u64::from(header.logs)),
                     _ => None,
@@ -302,8 +304,9 @@ impl Writer {
         let due = self.closing
             || !self.flushes.is_empty()
             || self.changed_at.is_some_and(|at| at.elapsed() >= JOURNAL_EVERY);
-        if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &self.shared.lock().state)
-        {
+        // Never ask the disk while holding the state: a hung one must not stop heartbeats.
+        let segments: Vec<u64> = self.shared.lock().state.segments.keys().copied().collect();
+        if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &segments) {
             self.shared.room();
         }
         let waiting = !accepted.is_empty() || (due && !self.changes.is_empty());
