@@ -91,7 +91,8 @@ impl Spool {
         let segments: Vec<u64> = state.segments.keys().copied().collect();
         quota.refresh(disk.as_ref(), Some(&open), &segments);
         let shared = Arc::new(Shared::new(disk, catalog, state, id, used));
-        shared.remove_unneeded(shared.lock().state.floor)?;
+        let floor = shared.lock().state.floor;
+        shared.remove_unneeded(floor)?;
 
         let (commands, receiver) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&shared), receiver, quota, open, incarnation);

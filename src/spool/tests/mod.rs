@@ -1,6 +1,7 @@
 //! Tests of the spool: what each says is in its name.
 
 mod behaviour;
+mod golden;
 mod lives;
 mod model;
 mod power_loss;
