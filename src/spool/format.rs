@@ -203,7 +203,8 @@ fn head_crc(incarnation: u64, prefix: &[u8], header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(crc, prefix), header)
 }
 
-fn seal(bytes: &mut [u8]) {
+/// Puts the checksum of a frame into its last four bytes.
+pub(crate) fn seal(bytes: &mut [u8]) {
     let end = bytes.len() - 4;
     let crc = crc32c::crc32c(&bytes[..end]);
     bytes[end..].copy_from_slice(&crc.to_le_bytes());

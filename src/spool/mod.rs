@@ -27,6 +27,7 @@ pub mod disk;
 mod entry;
 mod error;
 mod format;
+pub mod fuzz;
 pub mod inspect;
 mod ledger;
 mod lock;
