@@ -118,7 +118,7 @@ fn everything_wrong_is_named_at_once_without_the_secret() {
         severity: flag("loud"),
         hostname: flag("this host"),
         tag: flag(""),
-        timeout: flag("10"),
+        timeout: flag("soon"),
     };
     let changed = [
         ("SLS_ENDPOINT", Some("https://LTAI:hidden@cn-hangzhou.log.aliyuncs.com")),

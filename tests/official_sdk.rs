@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "support/pipeline.rs"]
+mod pipeline;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -216,4 +219,40 @@ async fn two_consumers_share_the_shards_and_one_inherits_them_without_loss() {
     for shard in 0..4 {
         assert_eq!(emulator.checkpoint("sdk-group", shard), emulator.end_cursor(shard).ok());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_consumers_of_the_sdk_and_two_relays_share_a_group_without_loss() {
+    let Some(python) = python() else { return };
+    let ends = pipeline::Ends::start(8, 8000).await;
+    let more = ["--key-secret", "demo-key-secret", "--groups-per-pull", "2"];
+    let more = [&more[..], &["--group", pipeline::GROUP, "--id-field", "request_traceid"]].concat();
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    // The SDK comes first, so that the group has the timeout that it asks for.
+    let consumers =
+        ["one", "two"].map(|name| Consumer::start(&python, &ends.emulator, name, &more));
+    wait_until("the SDK holds shards", || !ends.emulator.holders(pipeline::GROUP).is_empty());
+    let relays = [
+        pipeline::Running::start(ends.settings(dirs[0].path())).await,
+        pipeline::Running::start(ends.settings(dirs[1].path())).await,
+    ];
+    let consumers_in_group = || {
+        let holders = ends.emulator.holders(pipeline::GROUP).into_values();
+        holders.collect::<BTreeSet<_>>().len()
+    };
+    wait_until("all four hold shards", || consumers_in_group() == 4);
+    let read_by_sdk = || consumers.iter().flat_map(Consumer::ids).collect::<BTreeSet<_>>();
+    // Every log went to the receiver or to one of the SDK's consumers.
+    wait_until("every log is with someone", || {
+        let sdk = read_by_sdk();
+        let missing = ends.arrivals().missing(usize::MAX);
+        missing.iter().all(|(shard, n)| {
+            let id = sls_relay::emulator::waf::trace_id(*shard, *n);
+            sdk.contains(std::str::from_utf8(&id).unwrap())
+        })
+    });
+    for relay in relays {
+        relay.stop().await;
+    }
+    assert!(ends.arrivals().report().delivered > 0 && !read_by_sdk().is_empty());
 }

@@ -15,6 +15,9 @@ use crate::telemetry;
 pub(crate) struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Only deliver what waits in the spool, pull nothing, and end
+    #[arg(long)]
+    drain: bool,
     /// Form of the log lines: text or json
     #[arg(long, value_enum)]
     log_format: Option<LogFormatArg>,
@@ -54,7 +57,10 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(code) => return code,
     };
-    match runtime.block_on(relay(settings)) {
+    if args.drain {
+        settings.sources.clear();
+    }
+    match runtime.block_on(relay(settings, args.drain)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(code = "relay.failed", "{}", crate::relay::chain(&error));
@@ -63,10 +69,19 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-async fn relay(settings: Settings) -> Result<(), RelayError> {
+async fn relay(settings: Settings, drain: bool) -> Result<(), RelayError> {
     let stop = CancellationToken::new();
     let relay = Relay::start(settings).await?;
     let signalled = stop.clone();
+    if drain {
+        let (spool, drained) = (relay.spool(), stop.clone());
+        tokio::spawn(async move {
+            while spool.waiting() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            drained.cancel();
+        });
+    }
     tokio::spawn(async move {
         let (Ok(mut term), Ok(mut int)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

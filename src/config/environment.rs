@@ -30,7 +30,7 @@ pub struct SampleFlags {
     pub hostname: Option<String>,
     /// `--tag`: APP-NAME of every message.
     pub tag: Option<String>,
-    /// `--timeout`: a time span such as `10 s`.
+    /// `--timeout`: a time span such as `10 s`, or a number of seconds as in the sample.
     pub timeout: Option<String>,
 }
 
@@ -73,7 +73,12 @@ pub fn from_environment(
     let mut source = table("source", &VARIABLES, env);
     let name = Given { place: Place::Nowhere, value: Value::Text("sls".to_owned()) };
     source.values.insert("name", name);
-    let destination = table("destination", &FLAGS, |flag| flags.get(flag).cloned());
+    let destination = table("destination", &FLAGS, |flag| {
+        let value = flags.get(flag).cloned()?;
+        // The sample's timeout is a plain number of seconds.
+        let seconds = flag == "--timeout" && value.bytes().all(|byte| byte.is_ascii_digit());
+        Some(if seconds { format!("{value} s") } else { value })
+    });
     let mut reports = Vec::new();
     let settings = resolve(&[spool, source, destination], env, hostname, &mut reports);
     settings_or_problems(settings, reports, None)

@@ -41,6 +41,11 @@ impl Arrivals {
         self.oracle.report()
     }
 
+    /// Up to `limit` logs that have not arrived: shard and number.
+    pub fn missing(&self, limit: usize) -> Vec<(u32, u64)> {
+        self.oracle.missing(limit)
+    }
+
     /// Whether every log has arrived at least once.
     pub fn is_complete(&self) -> bool {
         self.oracle.is_complete()

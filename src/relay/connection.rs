@@ -45,7 +45,19 @@ impl Connection {
     pub(crate) async fn write(&mut self, frames: &Frames) -> Result<(), SendError> {
         match self {
             Self::Tcp(connection) => connection.write(frames.as_bytes()).await,
-            Self::Udp(connection) => connection.send(frames.iter()).await.map(drop),
+            Self::Udp(connection) => {
+                let mut sent = 0;
+                while let Err(error) = connection.send(frames.iter().skip(sent)).await {
+                    // The system takes less than UDP allows: this one can never be sent, and the
+                    // others must not wait for it.
+                    let SendError::TooLarge { sent: before, .. } = error else {
+                        return Err(error);
+                    };
+                    tracing::error!(code = error.code(), "{error}; this message is left out");
+                    sent += before + 1;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -117,12 +117,15 @@ impl Encoder {
     fn encode(&mut self, batch: StoredBatch) -> Result<(), Done> {
         let header = &batch.header;
         let mut raw = std::mem::take(&mut self.raw);
-        let read = body::decompress(compression(header), &batch.body, header.raw_size, &mut raw)
-            .and_then(|()| walk::summary(&raw));
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            body::decompress(compression(header), &batch.body, header.raw_size, &mut raw)?;
+            walk::summary(&raw)
+        }));
         let result = match read {
-            Ok(_) => self.walk(header, &raw),
+            Ok(Ok(_)) => self.walk(header, &raw),
             // It was checked before it was stored; whatever happened, nothing is skipped silently.
-            Err(error) => self.refuse(&batch, &super::chain(&error)),
+            Ok(Err(error)) => self.refuse(&batch, &super::chain(&error)),
+            Err(_) => self.refuse(&batch, "the decoder panicked"),
         };
         if raw.capacity() <= 16 << 20 {
             self.raw = raw;
@@ -214,8 +217,16 @@ impl Encoder {
     fn refuse(&mut self, batch: &StoredBatch, why: &str) -> Result<(), Done> {
         let header = &batch.header;
         tracing::error!(destination = %self.destination.name, code = "spool.unreadable", seq = header.seq, shard = header.key.shard, cursor = %header.cursor, next_cursor = %header.next_cursor, "a stored batch cannot be decoded: {why}; its bytes are kept in the spool's quarantine");
-        if let Err(error) = self.spool.quarantine(batch, why) {
-            tracing::error!(code = error.code(), "{}", super::chain(&error));
+        while let Err(error) = self.spool.quarantine(batch, why) {
+            tracing::error!(
+                code = error.code(),
+                "{}; delivery waits until the bytes are kept",
+                super::chain(&error)
+            );
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            if self.sender.is_closed() {
+                return Err(Done);
+            }
         }
         self.send(Frames::default(), end_of(header), header)
     }

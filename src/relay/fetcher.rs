@@ -77,8 +77,8 @@ pub(crate) async fn run(mut fetcher: Fetcher) {
                 fetcher.shard.source.idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64())
             }
             Err(Failure::Expired) => {
-                let restarted = stop.run_until_cancelled(fetcher.restart(&cursor)).await;
-                let Some(restarted) = restarted else { break };
+                let restarted = stop.run_until_cancelled(fetcher.restart(tenure, &cursor)).await;
+                let Some(restarted) = restarted else { return };
                 (tenure, cursor) = restarted;
                 Duration::ZERO
             }
@@ -131,6 +131,12 @@ impl Fetcher {
             Some(known) if self.is_ours(&known, server.as_ref()) => {
                 (known.position, "goes on where the spool ends")
             }
+            // Our own commit of something that the spool does not know: the spool lost its end.
+            // Reading it again costs duplicates; going on behind it would cost logs.
+            Some(known) if self.is_behind(&known, server.as_ref()) => {
+                tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "spool.behind", position = %known.position, checkpoint = checkpoint.as_ref().map(Cursor::as_str), "the spool has lost logs whose checkpoint this relay had committed; they are pulled again");
+                (known.position, "goes on where the spool ends, behind its own checkpoint")
+            }
             _ => match &checkpoint {
                 Some(cursor) => (cursor.as_str().to_owned(), "starts at the group's checkpoint"),
                 None => {
@@ -159,6 +165,15 @@ impl Fetcher {
         let by_us = server
             .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
         known.is_ours(checkpoint.map(Cursor::as_str)) && (by_us || checkpoint.is_none())
+    }
+
+    fn is_behind(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
+        let position = Cursor::new(known.position.as_str()).number();
+        server.is_some_and(|state| {
+            let checkpoint = state.checkpoint.as_ref().and_then(Cursor::number);
+            state.consumer == self.shard.consumer
+                && position.zip(checkpoint).is_some_and(|(position, at)| position < at)
+        })
     }
 
     async fn pull(&mut self, cursor: &Cursor) -> Result<Pulled, Failure> {
@@ -272,6 +287,7 @@ impl Fetcher {
 
     /// The shard has nothing new: notes progress, and now and then commits where it stands.
     async fn stand(&mut self, tenure: &Tenure, cursor: &Cursor, next_cursor: &str) -> bool {
+        self.raw = Vec::new();
         let now = Instant::now();
         let committed = self.shard.spool.shard(&self.shard.key).and_then(|state| state.committed);
         let moved = cursor.as_str() != next_cursor;
@@ -300,30 +316,23 @@ impl Fetcher {
         }
     }
 
-    /// The cursor is expired: starts again at the oldest log that SLS keeps, never at the
-    /// newest, and says what is missing.
-    async fn restart(&mut self, expired: &Cursor) -> (Tenure, Cursor) {
+    /// SLS says that the cursor is expired. Where that is so, starts again at the oldest log
+    /// that is left, never at the newest, and says what is missing.
+    async fn restart(&mut self, tenure: Tenure, expired: &Cursor) -> (Tenure, Cursor) {
         loop {
-            let shard = Arc::clone(&self.shard);
-            let logstore = &shard.source.logstore;
-            let oldest =
-                shard.client.get_cursor(logstore, shard.key.shard, CursorFrom::Begin).await;
-            let pause = match oldest {
-                Ok(oldest) => {
-                    let start = oldest.as_str().to_owned();
-                    let committed = shard.spool.shard(&shard.key).and_then(|s| s.committed);
-                    match shard.spool.begin(shard.key.clone(), start.clone(), committed).await {
+            let pause = match self.oldest_and_newest().await {
+                Ok((oldest, newest)) => {
+                    let numbers = (oldest.number(), expired.number(), newest.number());
+                    if let (Some(first), Some(at), Some(last)) = numbers
+                        && (first..=last).contains(&at)
+                    {
+                        // SLS still has it: the refusal was a passing one.
+                        self.invalid = 0;
+                        tokio::time::sleep(self.backoff.next(Duration::from_secs(1))).await;
+                        return (tenure, expired.clone());
+                    }
+                    match self.begin_behind_gap(expired, &oldest).await {
                         Ok(tenure) => {
-                            let lost = oldest.number().zip(expired.number());
-                            let groups = lost.map(|(to, from)| to.saturating_sub(from));
-                            tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.gap", %expired, oldest = %start, groups, "SLS has deleted logs that were not pulled yet: the retention of the logstore is shorter than the outage was. Pulling goes on at the oldest log that is left");
-                            let gap = serde_json::json!({
-                                "what": "gap", "source": shard.key.source, "shard": shard.key.shard,
-                                "expired_cursor": expired.as_str(), "oldest_cursor": start, "groups": groups,
-                            });
-                            if let Err(error) = shard.spool.note(&gap) {
-                                self.spool_failed(&error);
-                            }
                             self.invalid = 0;
                             return (tenure, oldest);
                         }
@@ -334,6 +343,34 @@ impl Fetcher {
             };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn oldest_and_newest(&self) -> Result<(Cursor, Cursor), Error> {
+        let (logstore, shard) = (&self.shard.source.logstore, self.shard.key.shard);
+        let oldest = self.shard.client.get_cursor(logstore, shard, CursorFrom::Begin).await?;
+        let newest = self.shard.client.get_cursor(logstore, shard, CursorFrom::End).await?;
+        Ok((oldest, newest))
+    }
+
+    /// The gap is in the ledger before the position moves over it.
+    async fn begin_behind_gap(
+        &self,
+        expired: &Cursor,
+        oldest: &Cursor,
+    ) -> Result<Tenure, spool::Error> {
+        let shard = &self.shard;
+        let lost = oldest.number().zip(expired.number());
+        let groups = lost.map(|(to, from)| to.saturating_sub(from));
+        tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.gap", %expired, %oldest, groups, "SLS has deleted logs that were not pulled yet: the retention of the logstore is shorter than the outage was. Pulling goes on at the oldest log that is left");
+        let gap = serde_json::json!({
+            "what": "gap", "source": shard.key.source, "shard": shard.key.shard,
+            "expired_cursor": expired.as_str(), "oldest_cursor": oldest.as_str(), "groups": groups,
+        });
+        let spool = shard.spool.clone();
+        let noted = tokio::task::spawn_blocking(move || spool.note(&gap)).await;
+        noted.unwrap_or(Err(spool::Error::Closed))?;
+        let committed = shard.spool.shard(&shard.key).and_then(|state| state.committed);
+        shard.spool.begin(shard.key.clone(), oldest.as_str().to_owned(), committed).await
     }
 
     /// Logs a failed call and says how long to wait.

@@ -39,6 +39,7 @@ pub(crate) struct Sender {
     /// What was written and is not confirmed, by shard.
     unconfirmed: VecDeque<(Mark, u64, Arc<ShardCounters>)>,
     unanswered: u32,
+    was_connected: bool,
     backoff: Backoff,
     outage: Outage,
     stop: CancellationToken,
@@ -81,6 +82,7 @@ impl Sender {
             chunks: None,
             unconfirmed: VecDeque::new(),
             unanswered: 0,
+            was_connected: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
             outage: Outage::default(),
             stop,
@@ -129,17 +131,25 @@ impl Sender {
     /// send, or when a proof needs a sign of life to count. False when the relay stops.
     async fn wait_for_reason_to_connect(&mut self) -> bool {
         let probe = self.positions.next_settle(self.destination.settle);
-        let Some(probe) = probe else { return !self.stop.is_cancelled() };
+        let probe = async {
+            match probe {
+                Some(probe) => tokio::time::sleep_until(probe.into()).await,
+                // The first connection is made at once, so that a wrong address shows early.
+                None if !self.was_connected => {}
+                None => std::future::pending().await,
+            }
+        };
         let mut durable = self.spool.durable();
         let sent = self.positions.written().position.seq;
         tokio::select! {
-            () = tokio::time::sleep_until(probe.into()) => true,
+            () = probe => true,
             _ = durable.wait_for(|next| *next > sent) => true,
             () = self.stop.cancelled() => false,
         }
     }
 
     fn connected(&mut self, connection: &Connection) {
+        self.was_connected = true;
         self.positions.alive(Instant::now());
         if let Some(lasted) = self.outage.recovered(Instant::now()) {
             tracing::info!(destination = %self.destination.name, peer = %connection.peer(), seconds = lasted.as_secs(), "receiver reached again");
@@ -170,7 +180,14 @@ impl Sender {
                     }
                     return Ok(End::Stop);
                 }
-                error = connection.idle() => return Ok(End::Broken(error)),
+                error = connection.idle() => {
+                    let nothing_at_stake = self.positions.written() == self.positions.confirmed();
+                    if nothing_at_stake && matches!(error, SendError::ClosedByPeer { .. }) {
+                        // Receivers close connections that idle. The next log opens another.
+                        return Ok(End::Drained);
+                    }
+                    return Ok(End::Broken(error));
+                }
                 chunk = next(&mut self.chunks, &self.spool, &self.destination, &self.counters, self.positions.written()) => chunk?,
                 () = tokio::time::sleep_until(wake.into()) => continue,
             };
@@ -197,7 +214,9 @@ impl Sender {
         let now = Instant::now();
         let logs = chunk.after.log.saturating_sub(self.positions.written().log);
         self.positions.wrote(chunk.after);
-        self.plan.wrote(chunk.frames.len() as u64, now);
+        if !datagram {
+            self.plan.wrote(chunk.frames.len() as u64, now);
+        }
         add(&self.counters.written, logs);
         self.unconfirmed.push_back((chunk.after, logs, self.shards.shard(&chunk.key)));
         if datagram {

@@ -37,6 +37,7 @@ struct Running {
     membership: Membership,
     tasks: JoinSet<(u32, Ended)>,
     stops: HashMap<u32, (CancellationToken, AbortHandle)>,
+    group_lost: bool,
 }
 
 /// Consumes the source until told to stop; returns when everything pulled is committed.
@@ -60,7 +61,13 @@ pub(crate) async fn run(source: Source) {
     };
     let heartbeat_interval = settings.heartbeat_interval.min(group_timeout / 4);
     let membership = Membership::new(MembershipConfig { heartbeat_interval, group_timeout });
-    let running = Running { source, membership, tasks: JoinSet::new(), stops: HashMap::new() };
+    let running = Running {
+        source,
+        membership,
+        tasks: JoinSet::new(),
+        stops: HashMap::new(),
+        group_lost: false,
+    };
     running.run(heartbeat_interval, stop).await;
 }
 
@@ -70,7 +77,7 @@ async fn ensure_group(source: &Source) -> Duration {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     let mut outage = Outage::default();
     loop {
-        match find_or_make_group(source).await {
+        match find_or_make_group(&source.client, settings).await {
             Ok(timeout) => {
                 if let Some(lasted) = outage.recovered(Instant::now()) {
                     tracing::info!(source = %settings.name, seconds = lasted.as_secs(), "the consumer group is reached");
@@ -89,14 +96,14 @@ async fn ensure_group(source: &Source) -> Duration {
     }
 }
 
-async fn find_or_make_group(source: &Source) -> Result<Duration, Error> {
-    let config::Source { logstore, consumer_group, group_timeout, name, .. } = &*source.settings;
-    let groups = source.client.list_consumer_groups(logstore).await?;
+async fn find_or_make_group(client: &Client, settings: &config::Source) -> Result<Duration, Error> {
+    let config::Source { logstore, consumer_group, group_timeout, name, .. } = settings;
+    let groups = client.list_consumer_groups(logstore).await?;
     if let Some(group) = groups.into_iter().find(|group| group.name == *consumer_group) {
         return Ok(Duration::from_secs(u64::from(group.timeout_s.max(1))));
     }
     let seconds = u32::try_from(group_timeout.as_secs().max(1)).unwrap_or(u32::MAX);
-    source.client.create_consumer_group(logstore, consumer_group, seconds, false).await?;
+    client.create_consumer_group(logstore, consumer_group, seconds, false).await?;
     tracing::info!(source = %name, group = %consumer_group, timeout_s = seconds, "consumer group made");
     Ok(Duration::from_secs(u64::from(seconds)))
 }
@@ -129,7 +136,7 @@ impl Running {
             tokio::select! {
                 (sent_at, reply) = under_way => {
                     beat = None;
-                    self.on_reply(sent_at, reply, &mut outage).await;
+                    self.on_reply(sent_at, reply, &mut outage);
                 }
                 _ = timer.tick(), if idle => {
                     beat = Some(Box::pin(self.heartbeat(interval)));
@@ -156,7 +163,11 @@ impl Running {
         let client = self.source.client.clone();
         let settings = Arc::clone(&self.source.settings);
         let consumer = self.source.consumer.clone();
+        let group_lost = std::mem::take(&mut self.group_lost);
         async move {
+            if group_lost && let Err(error) = find_or_make_group(&client, &settings).await {
+                return (Instant::now(), Err(error));
+            }
             let sent_at = Instant::now();
             let config::Source { logstore, consumer_group, .. } = &*settings;
             let timeout = interval.max(Duration::from_secs(1));
@@ -165,12 +176,7 @@ impl Running {
         }
     }
 
-    async fn on_reply(
-        &mut self,
-        sent_at: Instant,
-        reply: Result<Vec<u32>, Error>,
-        outage: &mut Outage,
-    ) {
+    fn on_reply(&mut self, sent_at: Instant, reply: Result<Vec<u32>, Error>, outage: &mut Outage) {
         let name = &self.source.settings.name;
         let actions = match reply {
             Ok(shards) => {
@@ -184,12 +190,8 @@ impl Running {
                     tracing::warn!(source = %name, code = error.code(), request_id = error.request_id(), "{}; the shards are kept until the lease ends", chain(&error));
                 }
                 let actions = self.membership.on_heartbeat_error(&error);
-                if error.code() == "sls.group_unknown" {
-                    // Someone deleted the group. It is made again; shards come with it.
-                    if let Err(error) = find_or_make_group(&self.source).await {
-                        tracing::warn!(source = %self.source.settings.name, code = error.code(), "{}", chain(&error));
-                    }
-                }
+                // Someone deleted the group. It is made again with the next heartbeat.
+                self.group_lost = error.code() == "sls.group_unknown";
                 actions
             }
         };

@@ -126,11 +126,31 @@ pub(crate) struct Progress {
 /// One change of the state that belongs to no batch.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub(crate) enum Change {
-    Ack { destination: String, position: Position, log: u64 },
-    Committed { key: ShardKey, cursor: String },
-    Floor { segment: u64 },
-    AddDestination { name: String, position: Position, log: u64 },
-    ForgetDestination { name: String },
+    Ack {
+        destination: String,
+        position: Position,
+        log: u64,
+    },
+    Committed {
+        key: ShardKey,
+        cursor: String,
+    },
+    Floor {
+        segment: u64,
+    },
+    AddDestination {
+        name: String,
+        position: Position,
+        log: u64,
+    },
+    ForgetDestination {
+        name: String,
+    },
+    /// Numbers given out so far: damage in front of this must not make them be used again.
+    Reached {
+        next_seq: Seq,
+        next_log: u64,
+    },
 }
 
 /// The encoded header of an entry, by kind.

@@ -177,8 +177,13 @@ impl EntryPrefix {
             body_crc: u32_at(bytes, 16),
             head_crc: u32_at(bytes, 20),
         };
-        let sizes =
-            prefix.header_len as usize <= MAX_HEADER && prefix.body_len as usize <= MAX_BODY;
+        // Only a snapshot is large: a forged length must not make a reader of damage slow.
+        let longest = match prefix.kind {
+            Kind::Snapshot => MAX_HEADER,
+            Kind::Journal => MAX_HEADER / 16,
+            Kind::Batch | Kind::Progress => MAX_HEADER / 256,
+        };
+        let sizes = prefix.header_len as usize <= longest && prefix.body_len as usize <= MAX_BODY;
         sizes.then_some(prefix)
     }
 

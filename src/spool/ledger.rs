@@ -1,8 +1,9 @@
 //! What outlives every segment: damage that was found, in words, and the damaged bytes.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::error::Error;
 use super::reader::StoredBatch;
 use super::recover::{Damage, QUARANTINE, set_aside_path};
@@ -13,11 +14,7 @@ const LEDGER: &str = "ledger.jsonl";
 /// Copies the damaged bytes to the quarantine and notes them. Doing it twice does nothing.
 pub(crate) fn set_aside(disk: &dyn Disk, damage: &Damage) -> Result<(), Error> {
     let copy = set_aside_path(damage.segment, damage.from);
-    let file = match disk.create(&copy) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(Error::io("create", copy, error)),
-    };
+    let Some(file) = begin_copy(disk, &copy)? else { return Ok(()) };
     if let Ok(source) = disk.open(&segment::path(damage.segment), false) {
         let mut chunk = vec![0; 256 << 10];
         let mut at = damage.from;
@@ -33,8 +30,6 @@ pub(crate) fn set_aside(disk: &dyn Disk, damage: &Damage) -> Result<(), Error> {
             }
         }
     }
-    file.sync().map_err(|e| Error::io("sync", &copy, e))?;
-    disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))?;
     note(
         disk,
         &serde_json::json!({
@@ -46,21 +41,16 @@ pub(crate) fn set_aside(disk: &dyn Disk, damage: &Damage) -> Result<(), Error> {
             "end_seq": damage.end_seq,
             "copy": copy.to_string_lossy(),
         }),
-    )
+    )?;
+    end_copy(disk, &copy, file.as_ref())
 }
 
 /// Keeps the body of a batch and notes why. Doing it twice does nothing.
 pub(crate) fn quarantine(disk: &dyn Disk, batch: &StoredBatch, why: &str) -> Result<(), Error> {
     let header = &batch.header;
     let copy = Path::new(QUARANTINE).join(format!("batch-{}.bin", header.seq));
-    let file = match disk.create(&copy) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(Error::io("create", copy, error)),
-    };
+    let Some(file) = begin_copy(disk, &copy)? else { return Ok(()) };
     file.append(&[&batch.body]).map_err(|e| Error::io("write", &copy, e))?;
-    file.sync().map_err(|e| Error::io("sync", &copy, e))?;
-    disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))?;
     note(
         disk,
         &serde_json::json!({
@@ -73,7 +63,27 @@ pub(crate) fn quarantine(disk: &dyn Disk, batch: &StoredBatch, why: &str) -> Res
             "next_cursor": header.next_cursor,
             "copy": copy.to_string_lossy(),
         }),
-    )
+    )?;
+    end_copy(disk, &copy, file.as_ref())
+}
+
+/// A new file beside `copy`, or nothing where the whole copy is there already. What an
+/// attempt that failed has left is thrown away.
+fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>, Error> {
+    if disk.open(copy, false).is_ok() {
+        return Ok(None);
+    }
+    let partial = copy.with_extension("partial");
+    let _ = disk.remove(&partial);
+    let file = disk.create(&partial).map_err(|e| Error::io("create", &partial, e))?;
+    Ok(Some(file))
+}
+
+/// Gives a whole copy its name, durable on return.
+fn end_copy(disk: &dyn Disk, copy: &Path, file: &dyn DiskFile) -> Result<(), Error> {
+    file.sync().map_err(|e| Error::io("sync", copy, e))?;
+    disk.rename(&copy.with_extension("partial"), copy).map_err(|e| Error::io("name", copy, e))?;
+    disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))
 }
 
 /// Appends one line, durable on return.

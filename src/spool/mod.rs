@@ -221,6 +221,12 @@ impl Spool {
         self.shared.lock().state.destinations.get(destination).copied()
     }
 
+    /// Batches that some destination still has to confirm.
+    pub fn waiting(&self) -> u64 {
+        let inner = self.shared.lock();
+        inner.state.next_seq.saturating_sub(inner.state.oldest_needed())
+    }
+
     /// A reader that starts at batch `seq`.
     pub fn reader(&self, seq: Seq) -> Reader {
         Reader::new(Arc::clone(&self.shared), seq)

@@ -88,15 +88,24 @@ impl Spool {
         catalog.remove_before(state.segments.values().next().map_or(0, |info| info.first_seq));
         fill(&mut catalog, disk.as_ref(), &state)?;
         catalog.set_positions(&state);
-        quota.refresh(disk.as_ref(), Some(&open), &state);
+        let segments: Vec<u64> = state.segments.keys().copied().collect();
+        quota.refresh(disk.as_ref(), Some(&open), &segments);
         let shared = Arc::new(Shared::new(disk, catalog, state, id, used));
-        shared.remove_below(shared.lock().state.floor)?;
+        let floor = shared.lock().state.floor;
+        shared.remove_unneeded(floor)?;
 
         let (commands, receiver) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&shared), receiver, quota, open, incarnation);
         let thread = std::thread::Builder::new()
             .name("spool-writer".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                // Recovery is the tested path: without a writer nothing works, so the process
+                // ends and the next start reads the segments.
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run())).is_err()
+                {
+                    std::process::abort();
+                }
+            })
             .map_err(|e| Error::io("start the writer of", &options.dir, e))?;
         let spool = Self {
             shared,

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::disk::Disk;
 use super::error::Error;
 use super::segment::{self, Segment};
-use super::state::State;
 
 /// Smallest quota: a few segments, the reserve, and the catalog.
 pub const MIN_QUOTA: u64 = 16 << 20;
@@ -84,7 +83,7 @@ impl Quota {
         &mut self,
         disk: &dyn Disk,
         open: Option<&Segment>,
-        state: &State,
+        segments: &[u64],
     ) -> bool {
         if self.measured.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
             self.measured = Some(Instant::now());
@@ -92,9 +91,9 @@ impl Quota {
             self.restore_reserve(disk);
         }
         let open_id = open.map(|open| open.id);
-        self.sealed.retain(|id, _| state.segments.contains_key(id));
+        self.sealed.retain(|id, _| segments.binary_search(id).is_ok());
         let mut used = self.extra + open.map_or(0, Segment::allocated);
-        for id in state.segments.keys().filter(|id| Some(**id) != open_id) {
+        for id in segments.iter().filter(|id| Some(**id) != open_id) {
             used += *self.sealed.entry(*id).or_insert_with(|| {
                 disk.open(&segment::path(*id), false).and_then(|file| file.allocated()).unwrap_or(0)
             });
@@ -123,7 +122,10 @@ impl Quota {
     ) -> Result<T, Error> {
         match act(disk) {
             Err(Error::Io { source, path, .. })
-                if source.kind() == std::io::ErrorKind::StorageFull =>
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                ) =>
             {
                 // What the failed attempt left in its own new file goes first.
                 let _ = disk.remove(&path);

@@ -140,6 +140,8 @@ impl Reader {
     fn open(&mut self, id: u64) -> Result<(), Item> {
         self.segment = id;
         self.offset = FILE_HEADER as u64;
+        // A segment has one incarnation. Anything else in it is what someone put in a log.
+        self.incarnation = 0;
         self.salvaged.clear();
         match self.shared.disk().open(&segment::path(id), false) {
             Ok(file) => {
@@ -165,7 +167,11 @@ impl Reader {
         let mut front = [0; GROUP_HEADER];
         let read = file.read_at(&mut front, self.offset).map_err(fail)?;
         let front = &front[..read];
-        if let Some(group) = GroupHeader::parse(front).filter(|g| g.segment == self.segment) {
+        let ours = |group: &GroupHeader| {
+            group.segment == self.segment
+                && (self.incarnation == 0 || group.incarnation == self.incarnation)
+        };
+        if let Some(group) = GroupHeader::parse(front).filter(ours) {
             self.incarnation = group.incarnation;
             self.offset += GROUP_HEADER as u64;
             return Ok(None);
@@ -214,7 +220,8 @@ impl Reader {
         limit: u64,
     ) -> Result<Option<Item>, Error> {
         let fail = |e| Error::io("read", segment::path(self.segment), e);
-        let next = next_group(file, self.segment, None, from + 1, limit).map_err(fail)?;
+        let known = (self.incarnation != 0).then_some(self.incarnation);
+        let next = next_group(file, self.segment, known, from + 1, limit).map_err(fail)?;
         let (to, incarnation) =
             next.map_or((limit, self.incarnation), |(offset, group)| (offset, group.incarnation));
         if self.incarnation == 0 {

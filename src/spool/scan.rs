@@ -79,7 +79,9 @@ pub(crate) fn scan(file: &dyn DiskFile, id: u64, limit: Option<u64>) -> io::Resu
     }
     let mut incarnation = None;
     while at < stop {
-        if let Some((group, entries, end)) = whole_group(file, id, at, stop, &mut scan.newer)? {
+        if let Some((group, entries, end)) = whole_group(file, id, at, stop, &mut scan.newer)?
+            && incarnation.is_none_or(|known| known == group.incarnation)
+        {
             incarnation = Some(group.incarnation);
             scan.pieces.push(Piece::Group(entries));
             at = end;
@@ -115,7 +117,10 @@ pub(crate) fn headers(
     while at < limit {
         let mut front = [0; GROUP_HEADER];
         let read = file.read_at(&mut front, at)?;
-        if let Some(group) = GroupHeader::parse(&front[..read]).filter(|g| g.segment == id) {
+        let ours = |group: &GroupHeader| {
+            group.segment == id && (incarnation == 0 || group.incarnation == incarnation)
+        };
+        if let Some(group) = GroupHeader::parse(&front[..read]).filter(ours) {
             incarnation = group.incarnation;
             at += GROUP_HEADER as u64;
         } else if GroupTrailer::parse(&front[..read]).is_some() {

@@ -119,8 +119,15 @@ impl Segment {
         }
         parts.push(&trailer);
         let path = path(self.id);
-        self.file.append(&parts).map_err(|e| Error::io("write", &path, e))?;
-        self.file.sync().map_err(|e| Error::io("sync", &path, e))?;
+        let written = self.file.append(&parts).map_err(|e| Error::io("write", &path, e));
+        let synced =
+            written.and_then(|()| self.file.sync().map_err(|e| Error::io("sync", &path, e)));
+        if let Err(error) = synced {
+            // After a failed sync the kernel may call its pages clean: cut them off, or a later
+            // start would read them back and believe that they are on the disk.
+            let _ = self.file.truncate(self.length).and_then(|()| self.file.sync());
+            return Err(error);
+        }
         self.length = at + trailer.len() as u64;
         self.groups += 1;
         Ok(offsets)

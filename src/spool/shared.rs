@@ -100,15 +100,19 @@ impl Shared {
         inner.last_error = Some(text);
     }
 
-    /// Removes the segment files below `floor`; true when there were any.
-    pub(crate) fn remove_below(&self, floor: u64) -> Result<bool, Error> {
+    /// Removes the segment files below `floor`, and those of attempts that failed; true when
+    /// there were any.
+    pub(crate) fn remove_unneeded(&self, floor: u64) -> Result<bool, Error> {
         let dir = Path::new(segment::DIR);
         let names = self.disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let known: Vec<u64> = self.lock().state.segments.keys().copied().collect();
         let mut any = false;
-        for id in names.iter().filter_map(|name| segment::id_of(name)).filter(|id| *id < floor) {
-            let path = segment::path(id);
-            self.disk.remove(&path).map_err(|e| Error::io("remove", path, e))?;
-            any = true;
+        for id in names.iter().filter_map(|name| segment::id_of(name)) {
+            if id < floor || known.binary_search(&id).is_err() {
+                let path = segment::path(id);
+                self.disk.remove(&path).map_err(|e| Error::io("remove", path, e))?;
+                any = true;
+            }
         }
         if any {
             self.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;

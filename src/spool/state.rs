@@ -184,6 +184,10 @@ impl State {
                 let delivered = Delivered { position: *position, log: *log };
                 self.destinations.entry(name.clone()).or_insert(delivered);
             }
+            Change::Reached { next_seq, next_log } => {
+                self.next_seq = self.next_seq.max(*next_seq);
+                self.next_log = self.next_log.max(*next_log);
+            }
             Change::ForgetDestination { name } => {
                 self.destinations.remove(name);
             }

@@ -147,7 +147,8 @@ impl Writer {
     /// without it, later damage to that one would look like an unfinished write.
     fn prove_last(&mut self) {
         let Some(mut open) = self.segment.take() else { return };
-        if open.append_group(&[NewEntry::bare(Header::Journal(Vec::new()))]).is_ok()
+        let reached = reached(&self.shared.lock().state);
+        if open.append_group(&[NewEntry::bare(Header::Journal(vec![reached]))]).is_ok()
             && let Some(info) = self.shared.lock().state.segments.get_mut(&open.id)
         {
             info.length = open.length;
@@ -200,6 +201,10 @@ impl Writer {
         append: Append,
         accepted: &[Pending],
     ) -> Result<(Header, bytes::Bytes, u32, Receipt), Error> {
+        if let Append::Batch { batch, .. } = &append {
+            let pending: u64 = accepted.iter().map(|p| p.entry.body.len() as u64).sum();
+            self.quota.admit(self.shared.disk(), pending, batch.body.len() as u64)?;
+        }
         let inner = self.shared.lock();
         let position = accepted
             .iter()
@@ -230,8 +235,6 @@ impl Writer {
                 Ok((Header::Progress(progress), bytes::Bytes::new(), 0, receipt))
             }
             Append::Batch { batch, body_crc } => {
-                let pending: u64 = accepted.iter().map(|p| p.entry.body.len() as u64).sum();
-                self.quota.admit(self.shared.disk(), pending, batch.body.len() as u64)?;
                 let before = accepted.iter().filter_map(|pending| match &pending.entry.header {
                     Header::Batch(header) => Some(u64::from(header.logs)),
                     _ => None,
@@ -311,8 +314,9 @@ impl Writer {
         let due = self.closing
             || !self.flushes.is_empty()
             || self.changed_at.is_some_and(|at| at.elapsed() >= JOURNAL_EVERY);
-        if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &self.shared.lock().state)
-        {
+        // Never ask the disk while holding the state: a hung one must not stop heartbeats.
+        let segments: Vec<u64> = self.shared.lock().state.segments.keys().copied().collect();
+        if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &segments) {
             self.shared.room();
         }
         let waiting = !accepted.is_empty() || (due && !self.changes.is_empty());
@@ -451,7 +455,7 @@ impl Writer {
             let first = inner.state.segments.values().next();
             (inner.state.floor, first.map_or(inner.state.next_seq, |info| info.first_seq))
         };
-        match self.shared.remove_below(floor) {
+        match self.shared.remove_unneeded(floor) {
             Ok(true) => self.shared.room(),
             Ok(false) => {}
             Err(error) => self.shared.failed(&error),
@@ -486,12 +490,17 @@ impl Pending {
     }
 }
 
+fn reached(state: &State) -> Change {
+    Change::Reached { next_seq: state.next_seq, next_log: state.next_log }
+}
+
 /// The journal entry for `changes`, with the floor they justify.
 fn journal(state: &State, changes: &[Change], newest: u64) -> Option<Vec<Change>> {
     if changes.is_empty() {
         return None;
     }
     let mut changes = changes.to_vec();
+    changes.push(reached(state));
     let mut after = state.clone();
     after.apply(newest, &Header::Journal(changes.clone()));
     let floor = after.wanted_floor(newest);

@@ -5,5 +5,5 @@ mod pipeline;
 
 mod faults;
 mod outages;
-mod review;
+mod regressions;
 mod sharing;

@@ -1,10 +1,11 @@
 //! Tests of the spool: what each says is in its name.
 
 mod behaviour;
+mod golden;
+mod lives;
 mod model;
 mod power_loss;
-mod review;
-mod review_random;
+mod regressions;
 
 use std::path::Path;
 

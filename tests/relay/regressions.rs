@@ -1,4 +1,4 @@
-//! Promises that break: each of these fails until the defect in its comment is mended.
+//! Promises that were broken once: each test names the defect that it keeps away.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -143,4 +143,48 @@ async fn a_cursor_that_is_refused_for_a_while_but_kept_is_not_given_up() {
     wait_for("more pulls", || ends.emulator.stats().pulls > pulls + 10).await;
     relay.stop().await;
     assert_eq!(ends.arrivals().report().duplicates, 0);
+}
+
+/// A checkpoint of our own name that the spool does not know means that the spool has lost what
+/// was committed (an old copy restored, a disk that lied). `try_acquire` takes the checkpoint as
+/// if another relay had made it: what lies between is neither pulled again nor named anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_is_behind_its_own_checkpoint_does_not_skip_in_silence() {
+    let ends = Ends::start(1, 20_000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let (dir, old) = (root.path().join("spool"), root.path().join("old"));
+    let relay = Running::start(ends.settings(&dir)).await;
+    wait_for("a part", || relay.counters.snapshot().commits > 0).await;
+    relay.stop().await;
+    copy(&dir, &old);
+    let relay = Running::start(ends.settings(&dir)).await;
+    wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
+    relay.stop().await;
+    std::fs::remove_dir_all(&dir).unwrap();
+    copy(&old, &dir);
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    let relay = Running::start(ends.settings(&dir)).await;
+    let before = relay.spool.status().state.next_log;
+    assert!(before < 20_000, "the first part was all");
+    wait_for("what the old copy holds", || relay.confirmed() >= before).await;
+    let pulls = ends.emulator.stats().pulls;
+    wait_for("more pulls", || ends.emulator.stats().pulls > pulls + 10).await;
+    relay.stop().await;
+    let ledger = std::fs::read_to_string(dir.join("ledger.jsonl")).unwrap_or_default();
+    let lost = ends.arrivals().report().lost;
+    assert!(lost == 0 || ledger.contains("gap"), "{lost} logs are missing; the ledger: {ledger:?}");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let target = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            copy(&file.path(), &target);
+        } else {
+            std::fs::copy(file.path(), target).unwrap();
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Promises that break: each of these fails until the defect in its comment is mended.
+//! Promises that were broken once: each test names the defect that it keeps away.
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,12 @@
-//! The real receivers take one message over each transport and parse its header.
+//! Real rsyslog and syslog-ng: they take one message over each transport, and everything that
+//! the relay delivers.
 
-#[path = "support/receivers.rs"]
+#[path = "../syslog_format/decoder.rs"]
+mod decoder;
+mod delivery;
+#[path = "../support/pipeline.rs"]
+mod pipeline;
+#[path = "../support/receivers.rs"]
 mod receivers;
 
 use std::collections::BTreeSet;
