@@ -20,6 +20,9 @@ use sls_relay::sls::wire::LogGroupList;
 use sls_relay::sls::{Compression, body, walk};
 use sls_relay::syslog::{Format, FormatSettings, Formatter, Framing, Identity, LogLine};
 
+/// What is measured, by name.
+type Step<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
 const GROUPS: u64 = 10;
 const LOGS_PER_GROUP: usize = 100;
 
@@ -35,7 +38,7 @@ fn main() {
     let mut rfc5424 = formatter(Format::Rfc5424);
     let mut sample = formatter(Format::Sample);
     let mut messages = Vec::new();
-    let mut steps: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+    let mut steps: Vec<Step<'_>> = vec![
         (
             "body::decompress (lz4)",
             Box::new(|| {
@@ -72,10 +75,7 @@ fn main() {
 }
 
 /// Median seconds of each step.
-fn measure<'n>(
-    rounds: usize,
-    steps: &mut [(&'n str, Box<dyn FnMut() + '_>)],
-) -> Vec<(&'n str, f64)> {
+fn measure(rounds: usize, steps: &mut [Step<'_>]) -> Vec<(&'static str, f64)> {
     let mut seconds = vec![Vec::new(); steps.len()];
     for _ in 0..rounds {
         for ((_, step), seconds) in steps.iter_mut().zip(&mut seconds) {

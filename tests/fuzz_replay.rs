@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use sls_relay::{sls, spool};
 
 type Target = fn(&[u8]);
+/// The input that is running, and since when.
+type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
 
 const TARGETS: u64 = 4;
 /// Bytes: no input may ask for more at once. Inputs are far smaller; this is the limit of an
@@ -96,12 +98,12 @@ struct Trial {
     target: Target,
     seed: u64,
     number: u64,
-    current: Arc<Mutex<Option<(Instant, Vec<u8>)>>>,
+    current: Current,
 }
 
 impl Trial {
     fn new(name: &'static str, target: Target, seed: u64) -> Self {
-        let current = Arc::new(Mutex::new(None::<(Instant, Vec<u8>)>));
+        let current = Current::default();
         let watched = Arc::downgrade(&current);
         std::thread::spawn(move || {
             while let Some(current) = watched.upgrade() {

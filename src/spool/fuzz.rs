@@ -196,8 +196,10 @@ fn reopen(disk: &SimDisk, found: &Recovered, before: &[Read]) {
     let mut after = drained(&mut spool.reader(0), steps);
     let kept = spool.status().state.segments.contains_key(&ID);
     spool.close();
-    // A snapshot with right checksums may still claim segments and numbers that never were.
-    if found.state.segments.keys().any(|id| *id != ID) || found.state.next_seq > u64::MAX / 2 {
+    // A mended snapshot may claim segments, numbers and a floor that never were.
+    let state = &found.state;
+    let strange = state.segments.keys().any(|id| *id != ID) || state.next_seq > u64::MAX / 2;
+    if strange || state.floor > ID {
         return;
     }
     let last = after.pop();
