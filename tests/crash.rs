@@ -78,9 +78,9 @@ logstore = "{logstore}"
 consumer_group = "{group}"
 access_key_id = "{key_id}"
 access_key_secret_file = {secret:?}
-heartbeat_interval = "300 ms"
-group_timeout = "3 s"
-idle_poll = "50 ms"
+heartbeat_interval = "1 s"
+group_timeout = "5 s"
+idle_poll = "100 ms"
 
 [[destination]]
 to = "tcp://{to}"
