@@ -1,3 +1,5 @@
 //! The `sls-relay` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sls_relay::cli::main()
+}

@@ -60,6 +60,30 @@ pub struct Source {
 }
 
 impl Source {
+    /// A source with every default filled in.
+    pub fn new(
+        endpoint: Endpoint,
+        project: impl Into<String>,
+        logstore: impl Into<String>,
+        consumer_group: impl Into<String>,
+        credentials: CredentialSource,
+    ) -> Self {
+        Self {
+            name: "sls".to_owned(),
+            endpoint,
+            region: None,
+            sign: SignVersion::Auto,
+            project: project.into(),
+            logstore: logstore.into(),
+            consumer_group: consumer_group.into(),
+            start: Start::Begin,
+            credentials,
+            heartbeat_interval: Duration::from_secs(5),
+            group_timeout: Duration::from_secs(30),
+            idle_poll: Duration::from_secs(1),
+        }
+    }
+
     /// The key of this source in the spool: positions of one are void for another.
     pub fn spool_key(&self) -> String {
         let Self { endpoint, project, logstore, consumer_group, .. } = self;
@@ -127,6 +151,32 @@ pub struct Destination {
     pub drain_idle: Duration,
     /// Messages a second on UDP.
     pub udp_max_rate: u32,
+}
+
+impl Destination {
+    /// A destination with every default filled in.
+    pub fn new(target: Target, hostname: impl Into<String>) -> Self {
+        Self {
+            name: "syslog".to_owned(),
+            target,
+            framing: Framing::OctetCounting,
+            format: Format::Rfc5424,
+            separator: "||".to_owned(),
+            facility: Facility::USER,
+            severity: Severity::INFO,
+            hostname: hostname.into(),
+            app_name: "sls-relay".to_owned(),
+            sd_id: "sls@32473".to_owned(),
+            zone: None,
+            required: true,
+            timeout: Duration::from_secs(10),
+            settle: Duration::from_secs(2),
+            drain_every: Duration::from_secs(30),
+            drain_bytes: 16 << 20,
+            drain_idle: Duration::from_secs(2),
+            udp_max_rate: 2000,
+        }
+    }
 }
 
 /// The `[log]` table.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::disk::Disk;
 use super::error::Error;
+use super::reader::StoredBatch;
 use super::recover::{Damage, QUARANTINE, set_aside_path};
 use super::segment;
 
@@ -43,6 +44,33 @@ pub(crate) fn set_aside(disk: &dyn Disk, damage: &Damage) -> Result<(), Error> {
             "to": damage.to,
             "first_seq": damage.first_seq,
             "end_seq": damage.end_seq,
+            "copy": copy.to_string_lossy(),
+        }),
+    )
+}
+
+/// Keeps the body of a batch and notes why. Doing it twice does nothing.
+pub(crate) fn quarantine(disk: &dyn Disk, batch: &StoredBatch, why: &str) -> Result<(), Error> {
+    let header = &batch.header;
+    let copy = Path::new(QUARANTINE).join(format!("batch-{}.bin", header.seq));
+    let file = match disk.create(&copy) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(Error::io("create", copy, error)),
+    };
+    file.append(&[&batch.body]).map_err(|e| Error::io("write", &copy, e))?;
+    file.sync().map_err(|e| Error::io("sync", &copy, e))?;
+    disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))?;
+    note(
+        disk,
+        &serde_json::json!({
+            "what": "unreadable batch",
+            "why": why,
+            "seq": header.seq,
+            "source": header.key.source,
+            "shard": header.key.shard,
+            "cursor": header.cursor,
+            "next_cursor": header.next_cursor,
             "copy": copy.to_string_lossy(),
         }),
     )

@@ -125,8 +125,8 @@ pub struct Spool {
     commands: Sender<Command>,
     dir: PathBuf,
     max_bytes: u64,
-    thread: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
-    _lock: Option<Arc<Lock>>,
+    /// The writer's thread and the lock, until one handle closes the spool.
+    open: Arc<std::sync::Mutex<Option<(JoinHandle<()>, Option<Lock>)>>>,
 }
 
 impl Spool {
@@ -245,6 +245,17 @@ impl Spool {
         ledger::set_aside(self.shared.disk(), damage)
     }
 
+    /// Copies a batch that checks but cannot be used to `quarantine/`, with the reason in the
+    /// ledger.
+    pub fn quarantine(&self, batch: &StoredBatch, why: &str) -> Result<(), Error> {
+        ledger::quarantine(self.shared.disk(), batch, why)
+    }
+
+    /// Writes one JSON object with a time to the ledger, which outlives every segment.
+    pub fn note(&self, what: &serde_json::Value) -> Result<(), Error> {
+        ledger::note(self.shared.disk(), what)
+    }
+
     /// A snapshot for people and metrics.
     pub fn status(&self) -> Status {
         let inner = self.shared.lock();
@@ -261,12 +272,14 @@ impl Spool {
         &self.dir
     }
 
-    /// Writes pending positions and ends the writer. Blocks.
+    /// Writes pending positions, ends the writer, and releases the lock, whatever other
+    /// handles there still are. Blocks.
     pub fn close(self) {
         let _ = self.commands.send(Command::Close);
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        let open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some((thread, lock)) = open {
             let _ = thread.join();
+            drop(lock);
         }
     }
 

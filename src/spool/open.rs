@@ -103,8 +103,7 @@ impl Spool {
             commands,
             dir: options.dir.clone(),
             max_bytes: options.max_bytes,
-            thread: Arc::new(std::sync::Mutex::new(Some(thread))),
-            _lock: lock.map(Arc::new),
+            open: Arc::new(std::sync::Mutex::new(Some((thread, lock)))),
         };
         Ok((spool, opened))
     }

@@ -28,11 +28,14 @@
 
 use super::sink::Sink;
 
+/// A decoded field: its key and its value.
+pub type Field = (Vec<u8>, Vec<u8>);
+
 /// Reads a body written with `separator` back into its fields, in order.
 ///
 /// An empty body has no fields. The reader is strict: it refuses what the writer would
 /// have escaped, so that text which was altered on its way does not pass unseen.
-pub fn decode(body: &[u8], separator: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BodyError> {
+pub fn decode(body: &[u8], separator: &str) -> Result<Vec<Field>, BodyError> {
     if let Some(why) = separator_fault(separator) {
         return Err(BodyError::Separator { why });
     }
@@ -40,7 +43,7 @@ pub fn decode(body: &[u8], separator: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, B
     if let Err(error) = std::str::from_utf8(body) {
         return Err(BodyError::NotUtf8 { offset: error.valid_up_to() });
     }
-    let mut pairs = Vec::new();
+    let mut pairs: Vec<Field> = Vec::new();
     let mut at = 0;
     while !body.is_empty() {
         let start = at;

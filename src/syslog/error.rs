@@ -94,7 +94,7 @@ pub enum SendError {
         /// Time without progress.
         stalled: Duration,
     },
-    /// A message does not fit a datagram. It was not sent, those before it were.
+    /// A message does not fit a datagram. It was not sent.
     #[error(
         "a message of {size} bytes does not fit a datagram to {peer}; lower the size limit of this destination or use tcp://"
     )]
@@ -103,6 +103,8 @@ pub enum SendError {
         peer: SocketAddr,
         /// Size of the message in bytes.
         size: usize,
+        /// Messages of the same call that were sent before it.
+        sent: usize,
     },
     /// Anything else the system reported.
     #[error("cannot {action} {peer}")]
@@ -143,9 +145,10 @@ impl SendError {
         use io::ErrorKind as Kind;
         match source.kind() {
             Kind::ConnectionRefused => Self::Refused { peer },
-            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
-                Self::Reset { peer }
-            }
+            Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::NotConnected => Self::Reset { peer },
             Kind::TimedOut => Self::Lost { peer },
             Kind::HostUnreachable
             | Kind::NetworkUnreachable

@@ -1,8 +1,13 @@
 //! How messages are set apart on a stream (RFC 6587, 3.4; RFC 5425, 4.3).
 
+mod deframer;
+
+pub use deframer::{Deframer, Expect, FrameError};
+
 use std::fmt;
 use std::str::FromStr;
 
+use super::decimal;
 use super::message::UnknownName;
 
 /// How a stream transport marks where a message ends. Datagrams need none.
@@ -25,6 +30,32 @@ pub enum Format {
     /// The field order and leading separator of the SLS SDK's syslog sample, behind a
     /// valid RFC 5424 header.
     Sample,
+}
+
+impl Framing {
+    /// Appends one message with its frame to `out`.
+    ///
+    /// The message is not empty: octet counting cannot say a length of 0. An LF in it,
+    /// which no format writes, goes out as a space under LF framing, so that one message
+    /// never becomes two.
+    pub fn append(&self, message: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::OctetCounting => {
+                decimal::plain(message.len(), out);
+                out.push(b' ');
+                out.extend_from_slice(message);
+            }
+            Self::Lf => {
+                for (number, line) in message.split(|&byte| byte == b'\n').enumerate() {
+                    if number > 0 {
+                        out.push(b' ');
+                    }
+                    out.extend_from_slice(line);
+                }
+                out.push(b'\n');
+            }
+        }
+    }
 }
 
 const FRAMINGS: [&str; 2] = ["octet-counting", "lf"];
@@ -75,6 +106,17 @@ impl fmt::Display for Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_have_the_length_before_or_a_newline_behind() {
+        let mut out = Vec::new();
+        Framing::OctetCounting.append("<14>1 é".as_bytes(), &mut out);
+        assert_eq!(out, "8 <14>1 é".as_bytes());
+        out.clear();
+        Framing::Lf.append(b"<14>1 a", &mut out);
+        Framing::Lf.append(b"<14>1 b\n<14>1 forged\n", &mut out);
+        assert_eq!(out, b"<14>1 a\n<14>1 b <14>1 forged \n");
+    }
 
     #[test]
     fn framings_and_formats_parse_from_what_they_print() {

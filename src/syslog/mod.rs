@@ -1,9 +1,9 @@
-//! The syslog side: what a log looks like on the wire, and how it gets to the receiver.
+//! Sending syslog messages, and knowing what the receiver has.
 //!
-//! This leaf turns a log into a message ([`rfc5424`], whose text [`body`] describes), sets
-//! messages apart on a stream ([`framing`]), carries them over a transport, and keeps the
-//! three positions of a destination: written, proven, confirmed. Nothing here knows SLS,
-//! the spool or the rest of the crate.
+//! [`rfc5424`] turns one log into one message, whose text is described in [`body`];
+//! [`framing`] sets messages apart on a stream; [`transport`] carries them; [`delivery`]
+//! keeps the three positions of a destination: written, proven, confirmed. This leaf
+//! stores nothing and knows nothing of where logs come from.
 
 pub mod body;
 mod decimal;
@@ -18,9 +18,14 @@ mod settings;
 mod sink;
 mod stamp;
 pub mod target;
+pub mod transport;
 
+pub use delivery::Positions;
+pub use drain_plan::{DrainPlan, DrainSettings};
 pub use error::{SendError, TargetError};
 pub use framing::{Format, Framing};
-pub use message::{Facility, Pri, Severity, UnknownName};
-pub use settings::{FormatSettings, MIN_MESSAGE_BYTES, SettingsError};
+pub use message::{Facility, Severity};
+pub use rfc5424::{Formatted, Formatter, Identity, LogLine};
+pub use settings::{FormatSettings, SettingsError};
 pub use target::{Scheme, Target};
+pub use transport::{DrainError, Frames};

@@ -131,7 +131,7 @@ impl Formatter {
         }
         out.push(b' ');
         let body_at = out.len();
-        let mut sink = Sink::new(out, start + self.settings.max_bytes);
+        let mut sink = Sink::new(out, start.saturating_add(self.settings.max_bytes));
         match self.settings.format {
             Format::Rfc5424 => self.write_body(log, &mut sink),
             Format::Sample => self.write_sample(log, &mut sink),

@@ -3,6 +3,7 @@
 mod behaviour;
 mod model;
 mod power_loss;
+mod review;
 
 use std::path::Path;
 

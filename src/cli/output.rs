@@ -1,0 +1,82 @@
+//! Everything a command says: the only file that prints.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+/// Prints a line to standard output. A reader that went away ends the process quietly, as
+/// for any command in a pipe.
+pub(crate) fn line(text: &str) {
+    bytes(format!("{text}\n").as_bytes());
+}
+
+/// Writes bytes to standard output.
+pub(crate) fn bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints to standard error.
+pub(crate) fn error(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}
+
+/// Prints an error with its causes and ends with `code`.
+pub(crate) fn fail(error_: &dyn std::error::Error, code: u8) -> ExitCode {
+    error(&format!("error: {}", crate::relay::chain(error_)));
+    ExitCode::from(code)
+}
+
+/// Whether a person watches.
+pub(crate) fn interactive() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Prints rows under headings, columns of numbers to the right.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
+    let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
+    let columns: Vec<(usize, bool)> = headings
+        .iter()
+        .enumerate()
+        .map(|(column, heading)| {
+            let widths = rows.iter().map(|row| cell(row, column).chars().count());
+            let numeric =
+                rows.iter().all(|row| cell(row, column).starts_with(|c: char| c.is_ascii_digit()));
+            (widths.max().unwrap_or(0).max(heading.chars().count()), numeric)
+        })
+        .collect();
+    let print = |cells: Vec<String>| {
+        let padded = cells.iter().zip(&columns).map(|(text, (width, numeric))| {
+            if *numeric { format!("{text:>width$}") } else { format!("{text:<width$}") }
+        });
+        line(padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    if headings.iter().any(|heading| !heading.is_empty()) {
+        print(headings.iter().map(|heading| (*heading).to_owned()).collect());
+    }
+    for row in rows {
+        print((0..headings.len()).map(|column| cell(row, column)).collect());
+    }
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    bytesize::ByteSize::b(bytes).display().iec().to_string()
+}
+
+/// Seconds for people.
+pub(crate) fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
+
+/// Milliseconds since the epoch as a time in UTC.
+pub(crate) fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| ms.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}

@@ -1,0 +1,269 @@
+//! From the spool to framed messages: one thread per destination that reads batches in
+//! order, decompresses, walks the log groups, and formats.
+//!
+//! It works ahead of the sender by a few chunks. When the sender has to go back, it drops
+//! this encoder and starts another at the confirmed position.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use super::status::{DestinationCounters, add};
+use crate::config::Destination;
+use crate::sls::{self, Cursor, body, walk};
+use crate::spool::{self, BatchHeader, Item, Position, Spool, StoredBatch};
+use crate::syslog::{
+    FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError,
+};
+
+/// Bytes of one chunk: what is written with one call.
+const CHUNK: usize = 64 << 10;
+/// Chunks made ahead.
+const AHEAD: usize = 8;
+
+/// Where a destination is: the next log of the spool, and how many logs came before it.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Mark {
+    pub(crate) position: Position,
+    pub(crate) log: u64,
+}
+
+/// Framed messages, and where the destination is once they are delivered.
+pub(crate) struct Chunk {
+    pub(crate) frames: Frames,
+    pub(crate) after: Mark,
+    /// Logs by shard, for the counters.
+    pub(crate) key: spool::ShardKey,
+}
+
+/// Starts an encoder at `from`. It ends when the receiver is dropped.
+pub(crate) fn spawn(
+    spool: Spool,
+    destination: Arc<Destination>,
+    counters: Arc<DestinationCounters>,
+    from: Mark,
+) -> std::io::Result<Receiver<Chunk>> {
+    let (sender, chunks) = mpsc::channel(AHEAD);
+    let runtime = tokio::runtime::Handle::current();
+    let encoder = Encoder {
+        formatter: formatter(&destination).map_err(std::io::Error::other)?,
+        framing: match destination.target.scheme {
+            Scheme::Udp => None,
+            Scheme::Tcp => Some(destination.framing),
+        },
+        spool,
+        destination,
+        counters,
+        sender,
+        from,
+        raw: Vec::new(),
+    };
+    std::thread::Builder::new().name("encoder".to_owned()).spawn(move || encoder.run(&runtime))?;
+    Ok(chunks)
+}
+
+struct Encoder {
+    spool: Spool,
+    destination: Arc<Destination>,
+    counters: Arc<DestinationCounters>,
+    formatter: Formatter,
+    framing: Option<Framing>,
+    sender: Sender<Chunk>,
+    from: Mark,
+    raw: Vec<u8>,
+}
+
+/// The sender does not want any more.
+struct Done;
+
+impl Encoder {
+    fn run(mut self, runtime: &tokio::runtime::Handle) {
+        let mut durable = self.spool.durable();
+        let mut reader = self.spool.reader(self.from.position.seq);
+        loop {
+            durable.mark_unchanged();
+            let done = match reader.read() {
+                Ok(Some(Item::Batch(batch))) => self.encode(*batch).is_err(),
+                Ok(Some(Item::Damage(damage))) => {
+                    tracing::error!(destination = %self.destination.name, code = "spool.damage", segment = format!("{:016x}", damage.segment), from = damage.from, to = damage.to, first_seq = damage.first_seq, end_seq = damage.end_seq, "bytes of the spool do not check any more; they are kept in the spool's quarantine, and delivery goes on behind them");
+                    if let Err(error) = self.spool.set_aside(&damage) {
+                        tracing::error!(code = error.code(), "{}", super::chain(&error));
+                    }
+                    false
+                }
+                Ok(None) => runtime.block_on(async {
+                    tokio::select! {
+                        changed = durable.changed() => changed.is_err(),
+                        () = self.sender.closed() => true,
+                    }
+                }),
+                Err(error) => {
+                    tracing::error!(destination = %self.destination.name, code = error.code(), "{}; tried again", super::chain(&error));
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => false,
+                            () = self.sender.closed() => true,
+                        }
+                    })
+                }
+            };
+            if done {
+                return;
+            }
+        }
+    }
+
+    fn encode(&mut self, batch: StoredBatch) -> Result<(), Done> {
+        let header = &batch.header;
+        let mut raw = std::mem::take(&mut self.raw);
+        let read = body::decompress(compression(header), &batch.body, header.raw_size, &mut raw)
+            .and_then(|()| walk::summary(&raw));
+        let result = match read {
+            Ok(_) => self.walk(header, &raw),
+            // It was checked before it was stored; whatever happened, nothing is skipped silently.
+            Err(error) => self.refuse(&batch, &super::chain(&error)),
+        };
+        if raw.capacity() <= 16 << 20 {
+            self.raw = raw;
+        }
+        result
+    }
+
+    fn walk(&mut self, header: &BatchHeader, raw: &[u8]) -> Result<(), Done> {
+        let skip = if header.seq == self.from.position.seq { self.from.position.index } else { 0 };
+        let project = source_name(header);
+        let mut frames = Frames::default();
+        let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
+        for (number, group) in walk::groups(raw).flatten().enumerate() {
+            tags.clear();
+            tags.extend(group.tags());
+            let cursor =
+                header.first_group_cursor.map(|first| Cursor::from_number(first + number as u64));
+            let mut in_group = 0;
+            for log in group.logs() {
+                let place = if cursor.is_some() { in_group } else { index };
+                in_group += 1;
+                index += 1;
+                if index <= skip {
+                    continue;
+                }
+                fields.clear();
+                fields.extend(log.fields());
+                let line = LogLine {
+                    time: log.time,
+                    time_ns: log.time_ns,
+                    topic: group.topic,
+                    source: group.source,
+                    tags: &tags,
+                    fields: &fields,
+                    identity: Identity {
+                        source: &project,
+                        shard: header.key.shard,
+                        cursor: cursor.as_ref().map_or(&header.cursor, Cursor::as_str),
+                        index: place,
+                        approximate: cursor.is_none(),
+                    },
+                };
+                self.append(&line, &mut frames);
+                let last = index == header.logs;
+                if frames.len() >= CHUNK && !last {
+                    let position = Position { seq: header.seq, index };
+                    let after = Mark { position, log: header.first_log + u64::from(index) };
+                    self.send(std::mem::take(&mut frames), after, header)?;
+                }
+            }
+        }
+        self.send(frames, end_of(header), header)
+    }
+
+    /// Formats one log. A panic costs this log its format, not the relay its life.
+    fn append(&mut self, line: &LogLine<'_>, frames: &mut Frames) {
+        let (formatter, framing) = (&mut self.formatter, self.framing);
+        let formatted = catch_unwind(AssertUnwindSafe(|| {
+            let mut message = Vec::with_capacity(2048);
+            let formatted = formatter.format(line, &mut message);
+            (message, formatted)
+        }));
+        match formatted {
+            Ok((message, formatted)) => {
+                frames.push(|out| match framing {
+                    Some(framing) => framing.append(&message, out),
+                    None => out.extend_from_slice(&message),
+                });
+                if let Some(length) = formatted.truncated_from {
+                    add(&self.counters.truncated, 1);
+                    tracing::debug!(destination = %self.destination.name, length, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "message cut to the size limit");
+                }
+            }
+            Err(_) => {
+                tracing::error!(destination = %self.destination.name, code = "syslog.format", shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "a log could not be formatted; it is noted in the spool's ledger and left out");
+                let note = serde_json::json!({
+                    "what": "unformattable", "destination": self.destination.name,
+                    "source": line.identity.source, "shard": line.identity.shard,
+                    "cursor": line.identity.cursor, "index": line.identity.index,
+                });
+                if let Err(error) = self.spool.note(&note) {
+                    tracing::error!(code = error.code(), "{}", super::chain(&error));
+                }
+            }
+        }
+    }
+
+    /// A batch that cannot be read back is kept whole and passed over.
+    fn refuse(&mut self, batch: &StoredBatch, why: &str) -> Result<(), Done> {
+        let header = &batch.header;
+        tracing::error!(destination = %self.destination.name, code = "spool.unreadable", seq = header.seq, shard = header.key.shard, cursor = %header.cursor, next_cursor = %header.next_cursor, "a stored batch cannot be decoded: {why}; its bytes are kept in the spool's quarantine");
+        if let Err(error) = self.spool.quarantine(batch, why) {
+            tracing::error!(code = error.code(), "{}", super::chain(&error));
+        }
+        self.send(Frames::default(), end_of(header), header)
+    }
+
+    fn send(&mut self, frames: Frames, after: Mark, header: &BatchHeader) -> Result<(), Done> {
+        let chunk = Chunk { frames, after, key: header.key.clone() };
+        self.sender.blocking_send(chunk).map_err(|_| Done)
+    }
+}
+
+/// Longest message in bytes: a UDP datagram over IPv4, and what rsyslog takes in one frame.
+const MAX_UDP: usize = 65_507;
+const MAX_TCP: usize = 200_000;
+
+fn formatter(destination: &Destination) -> Result<Formatter, SettingsError> {
+    Formatter::new(FormatSettings {
+        format: destination.format,
+        separator: destination.separator.clone(),
+        facility: destination.facility,
+        severity: destination.severity,
+        hostname: destination.hostname.clone(),
+        app_name: destination.app_name.clone(),
+        sd_id: destination.sd_id.clone(),
+        zone: destination.zone.clone(),
+        max_bytes: match destination.target.scheme {
+            Scheme::Udp => MAX_UDP,
+            Scheme::Tcp => MAX_TCP,
+        },
+    })
+}
+
+fn end_of(header: &BatchHeader) -> Mark {
+    let position = Position { seq: header.seq + 1, index: 0 };
+    Mark { position, log: header.first_log + u64::from(header.logs) }
+}
+
+/// `project/logstore` out of the spool's name for the source.
+fn source_name(header: &BatchHeader) -> String {
+    let source = header.key.source.split('#').next().unwrap_or_default();
+    let mut parts = source.rsplitn(3, '/');
+    let (logstore, project) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{project}/{logstore}")
+}
+
+fn compression(header: &BatchHeader) -> sls::Compression {
+    match header.compression {
+        spool::Compression::None => sls::Compression::None,
+        spool::Compression::Lz4 => sls::Compression::Lz4,
+        spool::Compression::Zstd => sls::Compression::Zstd,
+    }
+}

@@ -1,0 +1,28 @@
+//! The relay: sources fetch into the spool, senders drain it, and the two never wait for
+//! one another except through the spool's quota.
+
+mod backoff;
+mod checkpointer;
+mod connection;
+mod encoder;
+mod fetcher;
+mod sender;
+mod shard;
+mod source;
+pub mod status;
+mod supervisor;
+
+pub(crate) use supervisor::client;
+pub use supervisor::{Relay, RelayError};
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

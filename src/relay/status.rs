@@ -1,0 +1,127 @@
+//! One snapshot of what the relay is doing, for logs, the demo and every command.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::spool::ShardKey;
+
+/// Counters that the tasks keep while they work. Shared by all of them.
+#[derive(Debug, Default)]
+pub struct Counters {
+    shards: Mutex<BTreeMap<ShardKey, Arc<ShardCounters>>>,
+    destinations: Mutex<BTreeMap<String, Arc<DestinationCounters>>>,
+}
+
+/// One shard since the relay started.
+#[derive(Debug, Default)]
+pub struct ShardCounters {
+    /// Logs in answers of SLS.
+    pub pulled: AtomicU64,
+    /// Logs with a receipt of the spool.
+    pub spooled: AtomicU64,
+    /// Logs confirmed by a receiver.
+    pub delivered: AtomicU64,
+    /// Checkpoints committed.
+    pub commits: AtomicU64,
+}
+
+/// One destination since the relay started.
+#[derive(Debug, Default)]
+pub struct DestinationCounters {
+    /// Messages written to the transport, repeated ones included.
+    pub written: AtomicU64,
+    /// Messages confirmed.
+    pub confirmed: AtomicU64,
+    /// Messages that were written again after an abnormal end.
+    pub resent: AtomicU64,
+    /// Messages confirmed on the word of the peer's kernel alone.
+    pub unproven: AtomicU64,
+    /// Messages cut to the size limit.
+    pub truncated: AtomicU64,
+    /// Connections that ended abnormally or were refused.
+    pub failures: AtomicU64,
+}
+
+/// What [`Counters`] say at one moment.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Snapshot {
+    /// Logs pulled from SLS.
+    pub pulled: u64,
+    /// Logs made durable.
+    pub spooled: u64,
+    /// Checkpoints committed.
+    pub commits: u64,
+    /// By destination.
+    pub destinations: BTreeMap<String, DestinationSnapshot>,
+}
+
+/// What one destination's counters say at one moment.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct DestinationSnapshot {
+    /// See [`DestinationCounters::written`].
+    pub written: u64,
+    /// See [`DestinationCounters::confirmed`].
+    pub confirmed: u64,
+    /// See [`DestinationCounters::resent`].
+    pub resent: u64,
+    /// See [`DestinationCounters::unproven`].
+    pub unproven: u64,
+    /// See [`DestinationCounters::truncated`].
+    pub truncated: u64,
+    /// See [`DestinationCounters::failures`].
+    pub failures: u64,
+}
+
+impl Counters {
+    /// The counters of a shard.
+    pub fn shard(&self, key: &ShardKey) -> Arc<ShardCounters> {
+        Arc::clone(lock(&self.shards).entry(key.clone()).or_default())
+    }
+
+    /// The counters of a destination.
+    pub fn destination(&self, name: &str) -> Arc<DestinationCounters> {
+        Arc::clone(lock(&self.destinations).entry(name.to_owned()).or_default())
+    }
+
+    /// All shards that were ever held.
+    pub fn shards(&self) -> Vec<(ShardKey, Arc<ShardCounters>)> {
+        lock(&self.shards).iter().map(|(key, shard)| (key.clone(), Arc::clone(shard))).collect()
+    }
+
+    /// Adds up.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (_, shard) in self.shards() {
+            snapshot.pulled += read(&shard.pulled);
+            snapshot.spooled += read(&shard.spooled);
+            snapshot.commits += read(&shard.commits);
+        }
+        for (name, counters) in lock(&self.destinations).iter() {
+            let destination = DestinationSnapshot {
+                written: read(&counters.written),
+                confirmed: read(&counters.confirmed),
+                resent: read(&counters.resent),
+                unproven: read(&counters.unproven),
+                truncated: read(&counters.truncated),
+                failures: read(&counters.failures),
+            };
+            snapshot.destinations.insert(name.clone(), destination);
+        }
+        snapshot
+    }
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+/// Reads a counter.
+pub(crate) fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,218 @@
+//! Building the tasks, and ending them in the right order: sources first, while their
+//! heartbeats go on; then the senders; then the spool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::sender::Sender;
+use super::source::{self, Source};
+use super::status::{Counters, read};
+use crate::config::Settings;
+use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES};
+use crate::spool::{self, Options, Spool};
+
+/// Time for one call to SLS, its answer included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often the progress of each shard is logged.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the relay could not start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+    /// A source, before its first call.
+    #[error("source {name:?} cannot be used")]
+    Source {
+        /// Name of the source.
+        name: String,
+        /// What is wrong.
+        source: sls::Error,
+    },
+    /// A task ended by itself. Recovery is a restart.
+    #[error("a part of the relay ended by itself: {0}; a restart goes on where the spool ends")]
+    TaskEnded(String),
+}
+
+/// A running relay.
+pub struct Relay {
+    spool: Spool,
+    counters: Arc<Counters>,
+    sources: JoinSet<()>,
+    senders: JoinSet<std::io::Result<()>>,
+    stop_sources: CancellationToken,
+    stop_senders: CancellationToken,
+}
+
+impl Relay {
+    /// Opens the spool and starts every source and destination. Must be called in a runtime.
+    ///
+    /// # Errors
+    /// When the spool cannot be opened or the credentials of a source cannot be read. That
+    /// SLS or a receiver does not answer is no error: it is tried until it works.
+    pub async fn start(settings: Settings) -> Result<Self, RelayError> {
+        let options = Options {
+            dir: settings.spool.dir.clone(),
+            max_bytes: settings.spool.max_bytes,
+            min_free_bytes: settings.spool.min_free_bytes,
+        };
+        let opened = tokio::task::spawn_blocking(move || Spool::open(&options)).await;
+        let (spool, opened) =
+            opened.map_err(|error| RelayError::TaskEnded(error.to_string()))??;
+        report(&spool, &opened);
+        let names: Vec<String> = settings.destinations.iter().map(|d| d.name.clone()).collect();
+        for name in spool.set_destinations(&names).await? {
+            tracing::warn!(destination = %name, code = "spool.destination_missing", "the spool holds logs for a destination that is not configured any more; configure it again, or let go of them with: sls-relay spool forget --destination {name}");
+        }
+        let counters = Arc::new(Counters::default());
+        let mut relay = Self {
+            spool: spool.clone(),
+            counters: Arc::clone(&counters),
+            sources: JoinSet::new(),
+            senders: JoinSet::new(),
+            stop_sources: CancellationToken::new(),
+            stop_senders: CancellationToken::new(),
+        };
+        for destination in settings.destinations {
+            let stop = relay.stop_senders.clone();
+            let sender =
+                Sender::new(Arc::new(destination), spool.clone(), Arc::clone(&counters), stop);
+            relay.senders.spawn(sender.run());
+        }
+        let identity = spool::identity(spool.dir())?;
+        for settings in settings.sources {
+            let client = client(&settings, &identity)?;
+            relay.sources.spawn(source::run(Source {
+                client,
+                settings: Arc::new(settings),
+                spool: spool.clone(),
+                consumer: consumer_name(&identity),
+                counters: Arc::clone(&counters),
+                stop: relay.stop_sources.clone(),
+            }));
+        }
+        Ok(relay)
+    }
+
+    /// The counters of all tasks.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The spool, for status.
+    pub fn spool(&self) -> Spool {
+        self.spool.clone()
+    }
+
+    /// Runs until `stop` is cancelled, then stops gracefully.
+    ///
+    /// # Errors
+    /// When a task ends by itself; the others are stopped as well.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), RelayError> {
+        let mut progress = tokio::time::interval(PROGRESS_EVERY);
+        progress.tick().await;
+        let mut last = Vec::new();
+        let outcome = loop {
+            tokio::select! {
+                () = stop.cancelled() => break Ok(()),
+                _ = progress.tick() => log_progress(&self.counters, &mut last),
+                Some(ended) = self.sources.join_next() => break Err(ended_early(ended.map(Ok))),
+                Some(ended) = self.senders.join_next() => break Err(ended_early(ended)),
+            }
+        };
+        self.stop().await;
+        outcome
+    }
+
+    async fn stop(mut self) {
+        tracing::info!("stopping: pulling ends, what was pulled is committed");
+        self.stop_sources.cancel();
+        while self.sources.join_next().await.is_some() {}
+        tracing::info!("stopping: what was sent is proven and confirmed");
+        self.stop_senders.cancel();
+        while self.senders.join_next().await.is_some() {}
+        let snapshot = self.counters.snapshot();
+        let spool = self.spool;
+        let _ = tokio::task::spawn_blocking(move || spool.close()).await;
+        tracing::info!(pulled = snapshot.pulled, spooled = snapshot.spooled, "stopped");
+    }
+}
+
+/// `HOST-XXXXXXXX`: stable over restarts, unlike any other relay's.
+pub(crate) fn consumer_name(identity: &str) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String =
+        host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    format!("{host}-{identity}")
+}
+
+/// A client for one source.
+pub(crate) fn client(
+    settings: &crate::config::Source,
+    identity: &str,
+) -> Result<Client, RelayError> {
+    let config = ClientConfig {
+        endpoint: settings.endpoint.clone(),
+        project: settings.project.clone(),
+        credentials: settings.credentials.clone(),
+        sign: settings.sign,
+        region: settings.region.clone(),
+        user_agent: format!(
+            "sls-relay/{} ({}/{})",
+            env!("CARGO_PKG_VERSION"),
+            settings.consumer_group,
+            consumer_name(identity)
+        ),
+        timeout: CALL_TIMEOUT,
+        max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
+        tls: None,
+    };
+    Client::new(config).map_err(|source| RelayError::Source { name: settings.name.clone(), source })
+}
+
+fn report(spool: &Spool, opened: &spool::Opened) {
+    let state = spool.status().state;
+    tracing::info!(dir = %spool.dir().display(), batches = state.next_seq - state.oldest_needed(), segments = state.segments.len(), "spool opened");
+    if opened.cut_bytes > 0 {
+        tracing::info!(
+            bytes = opened.cut_bytes,
+            "the end of an unfinished write was cut off the spool; it was never acknowledged and is pulled again"
+        );
+    }
+    for damage in &opened.damage {
+        tracing::error!(
+            code = "spool.damage",
+            segment = format!("{:016x}", damage.segment),
+            from = damage.from,
+            to = damage.to,
+            first_seq = damage.first_seq,
+            end_seq = damage.end_seq,
+            "bytes of the spool do not check any more"
+        );
+    }
+}
+
+fn log_progress(counters: &Counters, last: &mut Vec<(spool::ShardKey, [u64; 3])>) {
+    let mut now = Vec::new();
+    for (key, shard) in counters.shards() {
+        let sums = [read(&shard.pulled), read(&shard.spooled), read(&shard.delivered)];
+        let before = last.iter().find(|(known, _)| *known == key).map_or([0; 3], |(_, sums)| *sums);
+        if sums != before {
+            tracing::info!(source = %key.source, shard = key.shard, pulled = sums[0] - before[0], spooled = sums[1] - before[1], delivered = sums[2] - before[2], "logs in the last minute");
+        }
+        now.push((key, sums));
+    }
+    *last = now;
+}
+
+fn ended_early(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> RelayError {
+    RelayError::TaskEnded(match ended {
+        Ok(Ok(())) => "a task ended".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    })
+}

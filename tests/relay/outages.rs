@@ -1,0 +1,170 @@
+//! Receivers that are away, stall, reset, or never answer.
+
+use std::time::Duration;
+
+use sls_relay::emulator::receiver::Mode;
+use sls_relay::emulator::waf::Waf;
+
+use crate::pipeline::{Ends, Running, wait_for};
+
+/// What must hold at the end of every outage: everything there, in order, as it was.
+fn assert_faithful(ends: &Ends) {
+    let report = ends.arrivals().report();
+    let wrong = (report.lost, report.out_of_order, report.corrupted, report.unknown);
+    assert_eq!(wrong, (0, 0, 0, 0), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_log_arrives_intact_and_in_order() {
+    let ends = Ends::start(3, 3000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    ends.all_arrived().await;
+    wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
+    wait_for("confirmation", || relay.confirmed() == 3000).await;
+    relay.stop().await;
+    assert_faithful(&ends);
+    assert_eq!(ends.arrivals().report().duplicates, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_down_from_the_start_misses_nothing() {
+    let ends = Ends::start(2, 4000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    // Meanwhile everything is pulled, made durable and committed.
+    wait_for("checkpoints at the ends", || ends.all_committed()).await;
+    assert_eq!(ends.arrivals().report().delivered, 0);
+    assert_eq!(relay.counters.snapshot().spooled, 4000);
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
+    relay.stop().await;
+    assert_faithful(&ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_during_the_outage_changes_nothing() {
+    let ends = Ends::start(2, 2000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    wait_for("checkpoints at the ends", || ends.all_committed()).await;
+    relay.stop().await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    ends.all_arrived().await;
+    relay.stop().await;
+    assert_faithful(&ends);
+    assert_eq!(ends.arrivals().report().duplicates, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_restart_repeats_nothing() {
+    let ends = Ends::start(2, 2000).await;
+    let dir = tempfile::tempdir().unwrap();
+    for part in 1..=4 {
+        let relay = Running::start(ends.settings(dir.path())).await;
+        wait_for("a part to arrive", || ends.arrivals().report().delivered >= part * 500).await;
+        relay.stop().await;
+    }
+    let relay = Running::start(ends.settings(dir.path())).await;
+    ends.all_arrived().await;
+    relay.stop().await;
+    assert_faithful(&ends);
+    assert_eq!(ends.arrivals().report().duplicates, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_reset_or_close_in_the_middle_lose_nothing() {
+    for mode in [Mode::ResetAfter { bytes: 300_000 }, Mode::CloseAfter { messages: 150 }] {
+        let ends = Ends::start(2, 2000).await;
+        ends.receiver.set_mode(mode).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let relay = Running::start(ends.settings(dir.path())).await;
+        wait_for("a broken connection", || {
+            relay.counters.snapshot().destinations.values().any(|d| d.failures > 2)
+        })
+        .await;
+        ends.receiver.set_mode(Mode::Accept).await.unwrap();
+        ends.all_arrived().await;
+        relay.stop().await;
+        assert_faithful(&ends);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_receiver_holds_delivery_but_not_pulling() {
+    let ends = Ends::start(2, 6000).await;
+    ends.receiver.set_mode(Mode::Stall).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    wait_for("checkpoints at the ends", || ends.all_committed()).await;
+    assert_eq!(relay.confirmed(), 0);
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
+    relay.stop().await;
+    assert_faithful(&ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_never_closes_is_delivered_to_with_weaker_proof() {
+    let ends = Ends::start(1, 1500).await;
+    ends.receiver.set_mode(Mode::Deaf).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings(dir.path());
+    settings.destinations[0].timeout = Duration::from_millis(300);
+    let relay = Running::start(settings).await;
+    wait_for("confirmation", || relay.confirmed() == 1500).await;
+    let unproven: u64 = relay.counters.snapshot().destinations.values().map(|d| d.unproven).sum();
+    assert!(unproven > 0, "what was not proven must be counted");
+    relay.stop().await;
+    assert_faithful(&ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_holds_pulling_until_the_receiver_is_back() {
+    let ends = Ends::serve(Waf::new(3), 2, 60_000, |config| config.max_raw_bytes = 1 << 20).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings(dir.path());
+    settings.spool.max_bytes = sls_relay::spool::MIN_QUOTA;
+    let relay = Running::start(settings).await;
+    let mut room = 0;
+    wait_for("the quota to hold", || {
+        let status = relay.spool.status();
+        assert!(status.used_bytes <= status.max_bytes, "the quota was passed: {status:?}");
+        // Full: what is used has stopped growing, with most of the logs still in SLS.
+        let (before, now) = (room, relay.counters.snapshot().spooled);
+        room = now;
+        now > 0 && now == before && status.used_bytes > status.max_bytes * 8 / 10
+    })
+    .await;
+    assert!(relay.counters.snapshot().spooled < 60_000);
+    // Heartbeats went on: the shards are still ours.
+    assert_eq!(ends.emulator.holders(crate::pipeline::GROUP).len(), 2);
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
+    relay.stop().await;
+    assert_faithful(&ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn udp_delivers_what_fits_and_survives_a_refused_port() {
+    let ends = Ends::serve(Waf::plain(5), 1, 400, |_| {}).await;
+    let dir = tempfile::tempdir().unwrap();
+    let to = format!("udp://{}", ends.receiver.udp_addr().unwrap());
+    let mut settings = ends.settings_to(dir.path(), &to);
+    settings.destinations[0].udp_max_rate = 2000;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let relay = Running::start(settings).await;
+    wait_for("a refusal", || {
+        relay.counters.snapshot().destinations.values().any(|d| d.failures > 0)
+    })
+    .await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
+    relay.stop().await;
+    let report = ends.arrivals().report();
+    assert_eq!((report.lost, report.corrupted, report.unknown), (0, 0, 0), "{report:?}");
+}

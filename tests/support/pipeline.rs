@@ -1,0 +1,168 @@
+//! A whole relay between the emulator and a receiver, in this process.
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use sls_relay::config::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
+use sls_relay::emulator::arrivals::Arrivals;
+use sls_relay::emulator::receiver::{Receiver, ReceiverConfig};
+use sls_relay::emulator::sls::{SlsConfig, SlsEmulator};
+use sls_relay::emulator::waf::Waf;
+use sls_relay::emulator::workload::Workload;
+use sls_relay::relay::Relay;
+use sls_relay::relay::status::Counters;
+use sls_relay::sls::{CredentialSource, Credentials, Endpoint};
+use sls_relay::spool::Spool;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take before the test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const GROUP: &str = "relay-test";
+
+/// The two ends.
+pub(crate) struct Ends {
+    pub(crate) emulator: SlsEmulator,
+    pub(crate) receiver: Receiver,
+    pub(crate) arrivals: Arc<Mutex<Arrivals>>,
+    config: SlsConfig,
+}
+
+/// A relay that runs.
+pub(crate) struct Running {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) spool: Spool,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), sls_relay::relay::RelayError>>,
+}
+
+impl Ends {
+    /// Serves `logs` logs over `shards` shards.
+    pub(crate) async fn start(shards: u32, logs: u64) -> Self {
+        Self::serve(Waf::new(7), shards, logs, |_| {}).await
+    }
+
+    pub(crate) async fn serve(
+        waf: Waf,
+        shards: u32,
+        logs: u64,
+        adjust: impl FnOnce(&mut SlsConfig),
+    ) -> Self {
+        let workload = Workload::new(waf, shards, logs, 10);
+        let mut config = SlsConfig {
+            shards,
+            generator: Some(workload.generator()),
+            max_raw_bytes: 64 << 10,
+            ..SlsConfig::default()
+        };
+        adjust(&mut config);
+        let emulator = SlsEmulator::start(config.clone()).await.unwrap();
+        let arrivals = Arc::new(Mutex::new(Arrivals::new(workload, "||")));
+        let sink = Arc::clone(&arrivals);
+        let any = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let receiver = Receiver::start(
+            ReceiverConfig { tcp: any, udp: any, ..ReceiverConfig::default() },
+            Arc::new(move |_, message| sink.lock().unwrap().message(message)),
+        )
+        .unwrap();
+        Self { emulator, receiver, arrivals, config }
+    }
+
+    pub(crate) fn key_id(&self) -> &str {
+        &self.config.key_id
+    }
+
+    pub(crate) fn key_secret(&self) -> &str {
+        &self.config.key_secret
+    }
+
+    pub(crate) fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap()
+    }
+
+    /// Settings as a user would write them, with everything quick.
+    pub(crate) fn settings(&self, dir: &Path) -> Settings {
+        let tcp = self.receiver.tcp_addr().unwrap();
+        self.settings_to(dir, &format!("tcp://{tcp}"))
+    }
+
+    pub(crate) fn settings_to(&self, dir: &Path, to: &str) -> Settings {
+        let key = Credentials {
+            key_id: self.config.key_id.clone(),
+            key_secret: self.config.key_secret.clone(),
+            security_token: None,
+        };
+        let mut source = Source::new(
+            Endpoint::parse(&self.emulator.endpoint()).unwrap(),
+            &self.config.project,
+            &self.config.logstore,
+            GROUP,
+            CredentialSource::Static(key),
+        );
+        source.heartbeat_interval = Duration::from_millis(300);
+        source.group_timeout = Duration::from_secs(3);
+        source.idle_poll = Duration::from_millis(50);
+        let mut destination = Destination::new(to.parse().unwrap(), "relay.test");
+        destination.settle = Duration::from_millis(200);
+        destination.drain_idle = Duration::from_millis(100);
+        destination.drain_every = Duration::from_secs(1);
+        destination.timeout = Duration::from_secs(3);
+        destination.udp_max_rate = 1_000_000;
+        Settings {
+            spool: SpoolSettings { dir: dir.to_owned(), max_bytes: 256 << 20, min_free_bytes: 0 },
+            sources: vec![source],
+            destinations: vec![destination],
+            log: LogSettings { level: "info".to_owned(), format: LogFormat::Text },
+        }
+    }
+
+    /// Waits until every log has arrived.
+    pub(crate) async fn all_arrived(&self) {
+        wait_for("every log to arrive", || self.arrivals().is_complete()).await;
+    }
+
+    /// Number of groups that the checkpoint of a shard has passed.
+    pub(crate) fn committed(&self, shard: u32) -> i64 {
+        let begin = self.emulator.begin_cursor(shard).unwrap();
+        let begin = sls_relay::emulator::sls::cursor_number(&begin).unwrap();
+        self.emulator.checkpoint_number(GROUP, shard).map_or(0, |at| at - begin)
+    }
+
+    /// Whether the checkpoints of all shards are at their ends.
+    pub(crate) fn all_committed(&self) -> bool {
+        (0..self.config.shards).all(|shard| {
+            self.emulator.checkpoint(GROUP, shard) == self.emulator.end_cursor(shard).ok()
+        })
+    }
+}
+
+impl Running {
+    pub(crate) async fn start(settings: Settings) -> Self {
+        let relay = Relay::start(settings).await.unwrap();
+        let (counters, spool) = (relay.counters(), relay.spool());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(relay.run(stop.clone()));
+        Self { counters, spool, stop, task }
+    }
+
+    /// Stops gracefully and waits for the end.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    pub(crate) fn confirmed(&self) -> u64 {
+        self.counters.snapshot().destinations.values().map(|d| d.confirmed).sum()
+    }
+}
+
+/// Waits for a condition; a test never sleeps for luck.
+pub(crate) async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

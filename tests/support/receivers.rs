@@ -1,0 +1,181 @@
+//! Real syslog daemons as receivers: rsyslog and syslog-ng from `target/tools`, on loopback.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+/// How long anything may take here before the test fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receivers/run.sh");
+const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools");
+
+/// Which daemon receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Rsyslog,
+    SyslogNg,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Rsyslog => "rsyslog",
+            Kind::SyslogNg => "syslog-ng",
+        }
+    }
+
+    fn daemon(self) -> &'static str {
+        match self {
+            Kind::Rsyslog => "rsyslogd",
+            Kind::SyslogNg => "syslog-ng",
+        }
+    }
+}
+
+/// A running daemon; dropping it kills it.
+pub(crate) struct RealReceiver {
+    child: Child,
+    dir: PathBuf,
+    /// Takes datagrams.
+    pub(crate) udp: SocketAddr,
+    /// Takes octet-counted frames over TCP.
+    pub(crate) octet: SocketAddr,
+    /// Takes LF-delimited frames over TCP.
+    pub(crate) lf: SocketAddr,
+}
+
+impl RealReceiver {
+    /// Starts a receiver that writes to `dir`, on free ports, and waits until it listens.
+    ///
+    /// `None` when the daemons were never unpacked: the caller's test then ends, having
+    /// proved nothing, which `./test` reports. With `CI` set that is a panic instead.
+    pub(crate) fn start(kind: Kind, dir: &Path) -> Option<Self> {
+        // Another process may take a port between choosing it and the daemon's bind.
+        for _ in 0..5 {
+            let (udp, octet) = (free_udp_port(), free_tcp_port());
+            let lf = if kind == Kind::Rsyslog { octet } else { free_tcp_port() };
+            if let Some(receiver) = Self::start_on(kind, dir, udp, octet, lf)? {
+                return Some(receiver);
+            }
+        }
+        panic!("{} did not start five times; see {}", kind.name(), dir.display());
+    }
+
+    /// Starts a receiver on given ports, as after a restart; `Some(None)` when it gave up.
+    pub(crate) fn start_on(
+        kind: Kind,
+        dir: &Path,
+        udp: SocketAddr,
+        octet: SocketAddr,
+        lf: SocketAddr,
+    ) -> Option<Option<Self>> {
+        fs::create_dir_all(dir).unwrap();
+        let log = fs::File::create(dir.join("stdout.log")).unwrap();
+        let tools = PathBuf::from(env::var_os("SLS_RELAY_TOOLS").unwrap_or(TOOLS.into()));
+        let tools = tools.join("receivers");
+        if !tools.join("root/usr/sbin").join(kind.daemon()).exists() {
+            left_out(&format!("{}: run ./test tools to fetch it", kind.name()));
+            return None;
+        }
+        let mut child = Command::new(RUN)
+            .arg(tools)
+            .arg(kind.name())
+            .arg(dir)
+            .env("RX_UDP", udp.port().to_string())
+            .env("RX_TCP", octet.port().to_string())
+            .env("RX_LF", lf.port().to_string())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        loop {
+            if child.try_wait().unwrap().is_some() {
+                return Some(None);
+            }
+            // A port that cannot be bound any more is the daemon's.
+            if UdpSocket::bind(udp).is_err() && [octet, lf].iter().all(accepts) {
+                return Some(Some(Self { child, dir: dir.into(), udp, octet, lf }));
+            }
+            if start.elapsed() > DEADLINE {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Some(None);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The messages received so far, in order of arrival, as they came in. A message that
+    /// contains LF shows as several.
+    pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
+        lines(&self.dir.join("raw.log"))
+    }
+
+    /// What the daemon made of each message: a JSON object with `pri`, `time`, `host`,
+    /// `app`, `procid`, `msgid`, `sd` and `msg`, all strings.
+    pub(crate) fn parsed(&self) -> Vec<serde_json::Value> {
+        lines(&self.dir.join("parsed.jsonl"))
+            .iter()
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    /// Waits until at least `count` messages were received and parsed.
+    pub(crate) fn wait_for(&self, count: usize, deadline: Duration) {
+        let start = Instant::now();
+        while self.messages().len() < count || self.parsed().len() < count {
+            assert!(
+                start.elapsed() < deadline,
+                "{} of {count} messages arrived; the receiver says:\n{}",
+                self.messages().len(),
+                fs::read_to_string(self.dir.join("own.log")).unwrap_or_default(),
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for RealReceiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Notes for `./test` what this machine cannot try; panics when `CI` is set.
+pub(crate) fn left_out(what: &str) {
+    assert!(env::var_os("CI").is_none(), "CI is set, so nothing may be left out: {what}");
+    println!("LEFT OUT: {what}");
+    if let Some(path) = env::var_os("SLS_RELAY_LEFT_OUT") {
+        let mut list = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(list, "{what}").unwrap();
+    }
+}
+
+fn accepts(address: &SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok()
+}
+
+fn free_tcp_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn free_udp_port() -> SocketAddr {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// The whole lines of a file; none when it does not exist yet.
+fn lines(path: &Path) -> Vec<Vec<u8>> {
+    let mut bytes = fs::read(path).unwrap_or_default();
+    bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(0));
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+}
