@@ -1,5 +1,7 @@
 //! The real binary, stopped politely and killed without a word.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[path = "support/pipeline.rs"]
 mod pipeline;
 

@@ -143,10 +143,8 @@ impl Encoder {
             tags.extend(group.tags());
             let cursor =
                 header.first_group_cursor.map(|first| Cursor::from_number(first + number as u64));
-            let mut in_group = 0;
-            for log in group.logs() {
+            for (in_group, log) in (0..).zip(group.logs()) {
                 let place = if cursor.is_some() { in_group } else { index };
-                in_group += 1;
                 index += 1;
                 if index <= skip {
                     continue;

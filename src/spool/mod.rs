@@ -127,7 +127,13 @@ pub struct Spool {
     dir: PathBuf,
     max_bytes: u64,
     /// The writer's thread and the lock, until one handle closes the spool.
-    open: Arc<std::sync::Mutex<Option<(JoinHandle<()>, Option<Lock>)>>>,
+    open: Arc<std::sync::Mutex<Option<Open>>>,
+}
+
+/// What one handle's `close` ends for all.
+struct Open {
+    thread: JoinHandle<()>,
+    lock: Option<Lock>,
 }
 
 impl Spool {
@@ -284,7 +290,7 @@ impl Spool {
     pub fn close(self) {
         let _ = self.commands.send(Command::Close);
         let open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some((thread, lock)) = open {
+        if let Some(Open { thread, lock }) = open {
             let _ = thread.join();
             drop(lock);
         }

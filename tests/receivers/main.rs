@@ -1,6 +1,8 @@
 //! Real rsyslog and syslog-ng: they take one message over each transport, and everything that
 //! the relay delivers.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[path = "../syslog_format/decoder.rs"]
 mod decoder;
 mod delivery;
