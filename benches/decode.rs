@@ -125,7 +125,7 @@ fn written(answer: &[u8], formatter: &mut Formatter, framing: Framing, out: &mut
                     approximate: false,
                 },
             };
-            black_box(formatter.format(&line, &mut message));
+            black_box(formatter.format(&line, &mut message).truncated_from);
             framing.append(&message, out);
         }
     }

@@ -23,6 +23,9 @@ const GROUP_BYTES: usize = 8 << 20;
 const JOURNAL_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a new segment is tried after the disk failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Batches the catalog may be behind while more come in; in a pause it catches up. What one
+/// batch costs there is a tenth of its barrier, most of it is saved by many at once.
+const UNINDEXED: usize = 64;
 
 /// What the writer is asked to do.
 pub(crate) enum Command {
@@ -79,6 +82,8 @@ pub(crate) struct Writer {
     changes: Vec<Change>,
     changed_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Durable batches that the catalog does not know yet, oldest first.
+    unindexed: Vec<CatalogEntry>,
     flushes: Vec<oneshot::Sender<Result<(), Error>>>,
     closing: bool,
 }
@@ -104,6 +109,7 @@ impl Writer {
             changes: Vec::new(),
             changed_at: None,
             retry_at: None,
+            unindexed: Vec::new(),
             flushes: Vec::new(),
             closing: false,
         }
@@ -111,10 +117,10 @@ impl Writer {
 
     pub(crate) fn run(mut self) {
         while !self.closing {
-            let mut accepted = Vec::new();
+            let (mut accepted, mut pause) = (Vec::new(), false);
             match self.commands.recv_timeout(self.patience()) {
                 Ok(command) => self.take(command, &mut accepted),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => pause = true,
                 Err(RecvTimeoutError::Disconnected) => self.closing = true,
             }
             let mut bytes = 0;
@@ -125,8 +131,12 @@ impl Writer {
                 bytes = accepted.iter().map(|pending| pending.entry.body.len()).sum();
             }
             self.turn(accepted);
+            if pause || self.unindexed.len() >= UNINDEXED {
+                self.index();
+            }
         }
         self.prove_last();
+        self.index();
         let state = self.shared.lock().state.clone();
         let mut catalog = self.shared.catalog();
         catalog.set_positions(&state);
@@ -364,7 +374,6 @@ impl Writer {
         self.changed_at = None;
         let (segment, length) = (open.id, open.length);
         self.quota.wrote(length - before);
-        let mut index = Vec::new();
         let floor = {
             let mut inner = self.shared.lock();
             let floor = inner.state.floor;
@@ -372,7 +381,7 @@ impl Writer {
                 inner.state.apply(segment, &entry.header);
                 if let Header::Batch(header) = &entry.header {
                     let (incarnation, header) = (self.incarnation, header.clone());
-                    index.push(CatalogEntry { segment, offset, incarnation, header });
+                    self.unindexed.push(CatalogEntry { segment, offset, incarnation, header });
                 }
             }
             if let Some(info) = inner.state.segments.get_mut(&segment) {
@@ -381,7 +390,6 @@ impl Writer {
             (inner.state.floor > floor).then_some(inner.state.floor)
         };
         self.shared.publish();
-        self.shared.catalog().insert(&index);
         if floor.is_some() {
             self.unlink();
         }
@@ -452,8 +460,15 @@ impl Writer {
             Ok(false) => {}
             Err(error) => self.shared.failed(&error),
         }
+        self.unindexed.retain(|entry| entry.header.seq >= oldest);
         self.shared.catalog().remove_before(oldest);
         self.quota.stale();
+    }
+
+    /// Brings the catalog up to date.
+    fn index(&mut self) {
+        self.shared.catalog().insert(&self.unindexed);
+        self.unindexed.clear();
     }
 }
 
