@@ -15,7 +15,7 @@ use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES};
 use crate::spool::{self, Options, Spool};
 
 /// Time for one call to SLS, its answer included.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the progress of each shard is logged.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
