@@ -23,6 +23,7 @@
 //! have not done. `docs/spool-format.md` describes the files.
 
 mod catalog;
+mod command;
 pub mod disk;
 mod entry;
 mod error;
@@ -62,9 +63,9 @@ pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;
 pub use state::{Delivered, SegmentInfo, ShardState, State};
 
+use command::{Append, Command};
 use entry::Change;
 use shared::Shared;
-use writer::{Append, Command};
 
 /// Proof that a shard's progress up to `next_cursor` survives a crash. Only the spool makes
 /// one, only after the barrier.
