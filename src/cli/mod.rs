@@ -1,4 +1,4 @@
-//! The command line: one file per command, [`output`] the only one that prints.
+//! The command line: one file per command, `output.rs` the only one that prints.
 
 mod check;
 mod demo;
