@@ -25,7 +25,7 @@ use crate::syslog::{DrainError, DrainPlan, DrainSettings, Positions, SendError};
 /// Unanswered drains in a row before the receiver counts as one that never answers.
 const UNANSWERED: u32 = 3;
 /// Time for the last drain, its settling, and one more connection.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// The task of one destination.
 pub(crate) struct Sender {
