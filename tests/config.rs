@@ -2,6 +2,8 @@
 //!
 //! `BLESS=1 cargo test --test config` writes the reports anew; read what changed.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! Any text at all is answered with settings or problems, never with a panic, and never
 //! with the secret in it. `PROPTEST_CASES` makes it longer.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use sls_relay::config;
 

@@ -1,5 +1,7 @@
 //! Where access keys come from, and that a secret is never shown.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The real binary, stopped politely and killed without a word.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[path = "support/pipeline.rs"]
 mod pipeline;
 
@@ -78,9 +80,9 @@ logstore = "{logstore}"
 consumer_group = "{group}"
 access_key_id = "{key_id}"
 access_key_secret_file = {secret:?}
-heartbeat_interval = "300 ms"
-group_timeout = "3 s"
-idle_poll = "50 ms"
+heartbeat_interval = "1 s"
+group_timeout = "5 s"
+idle_poll = "100 ms"
 
 [[destination]]
 to = "tcp://{to}"

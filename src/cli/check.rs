@@ -12,11 +12,11 @@ use crate::syslog::{Scheme, transport};
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
     /// Only the configuration: connect to nothing
     #[arg(long)]
     offline: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Results of the checks, printed as they come.

@@ -222,6 +222,7 @@ fn destination(to: &str) -> anyhow::Result<Destination> {
     destination.timeout = Duration::from_secs(5);
     destination.settle = Duration::from_secs(1);
     destination.drain_idle = Duration::from_millis(500);
+    destination.drain_bytes = 2 << 20;
     Ok(destination)
 }
 
@@ -302,6 +303,10 @@ impl Account {
             output::line(&account.to_string());
         } else {
             let row = |name: &str, value: String| vec![name.to_owned(), value];
+            if output::interactive() {
+                // The last progress bar has no line end of its own.
+                output::line("");
+            }
             output::line("");
             output::table(
                 &["", ""],

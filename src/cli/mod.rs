@@ -1,4 +1,4 @@
-//! The command line: one file per command, [`output`] the only one that prints.
+//! The command line: one file per command, `output.rs` the only one that prints.
 
 mod check;
 mod demo;
@@ -86,6 +86,7 @@ struct SampleArgs {
 
 /// Exit codes after sysexits.h; systemd must not restart after the configuration ones.
 pub(crate) mod exit {
+    pub(crate) const USAGE: u8 = 64;
     pub(crate) const UNAVAILABLE: u8 = 69;
     pub(crate) const SOFTWARE: u8 = 70;
     pub(crate) const NO_PERMISSION: u8 = 77;
@@ -94,9 +95,17 @@ pub(crate) mod exit {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    // SIGPIPE would end a listing that is piped into `head` with a panic; writes fail instead
-    // and output.rs ends quietly.
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(exit::USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),

@@ -13,8 +13,6 @@ use crate::telemetry;
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
     /// Only deliver what waits in the spool, pull nothing, and end
     #[arg(long)]
     drain: bool,
@@ -24,6 +22,8 @@ pub(crate) struct RunArgs {
     /// Least level that is logged: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]

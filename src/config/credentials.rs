@@ -17,7 +17,7 @@ const SYSTEMD: [&str; 3] = ["sls_access-key-id", "sls_access-key-secret", "sls_s
 /// Whether a source's table says anything about its access key.
 pub(super) fn has_own(table: &GivenTable) -> bool {
     let about_key = |key: &&str| key.starts_with("access_key_") || *key == "security_token_file";
-    table.unusable || table.is_environment() || table.values.keys().any(|key| about_key(key))
+    table.unusable || table.is_environment() || table.values.keys().any(about_key)
 }
 
 /// The access key written in a source's table; none when nothing of one is.

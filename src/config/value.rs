@@ -49,8 +49,11 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 /// Writes bytes the way [`size`] reads them.
 pub(super) fn show_size(bytes: u64) -> String {
-    let unit =
-        UNITS.iter().skip(5).rev().find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+    let unit = UNITS
+        .iter()
+        .skip(5)
+        .rev()
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) => format!("{} {name}", bytes / factor),
         None => format!("{bytes} bytes"),

@@ -19,6 +19,8 @@ use crate::syslog::{
 
 /// Bytes of one chunk: what is written with one call.
 const CHUNK: usize = 64 << 10;
+/// Pause after which the spool's files are let go of.
+const RELEASE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 /// Chunks made ahead.
 const AHEAD: usize = 8;
 
@@ -96,6 +98,10 @@ impl Encoder {
                     tokio::select! {
                         changed = durable.changed() => changed.is_err(),
                         () = self.sender.closed() => true,
+                        () = tokio::time::sleep(RELEASE_AFTER) => {
+                            reader.release();
+                            false
+                        }
                     }
                 }),
                 Err(error) => {
@@ -143,10 +149,8 @@ impl Encoder {
             tags.extend(group.tags());
             let cursor =
                 header.first_group_cursor.map(|first| Cursor::from_number(first + number as u64));
-            let mut in_group = 0;
-            for log in group.logs() {
+            for (in_group, log) in (0..).zip(group.logs()) {
                 let place = if cursor.is_some() { in_group } else { index };
-                in_group += 1;
                 index += 1;
                 if index <= skip {
                     continue;

@@ -25,7 +25,7 @@ use crate::syslog::{DrainError, DrainPlan, DrainSettings, Positions, SendError};
 /// Unanswered drains in a row before the receiver counts as one that never answers.
 const UNANSWERED: u32 = 3;
 /// Time for the last drain, its settling, and one more connection.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// The task of one destination.
 pub(crate) struct Sender {
@@ -243,7 +243,7 @@ impl Sender {
     fn drained(&mut self) {
         self.unanswered = 0;
         self.positions.prove(self.positions.written(), Instant::now());
-        self.plan.drained();
+        self.plan.reset();
     }
 
     /// The receiver's kernel has everything, but the receiver never closes. After a few times
@@ -297,6 +297,7 @@ impl Sender {
     fn settle(&mut self, now: Instant) {
         let Some(mark) = self.positions.settle(now, self.destination.settle) else { return };
         self.backoff.reset();
+        self.plan.confirmed();
         self.spool.ack(&self.destination.name, mark.position, mark.log);
         while let Some((after, logs, shard)) = self.unconfirmed.front() {
             if *after > mark {

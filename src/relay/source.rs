@@ -40,21 +40,27 @@ struct Running {
     group_lost: bool,
 }
 
-/// Consumes the source until told to stop; returns when everything pulled is committed.
-pub(crate) async fn run(source: Source) {
-    let stop = source.stop.clone();
-    let settings = Arc::clone(&source.settings);
+/// Says where a source starts: the first thing that an operator should read.
+pub(crate) fn announce(settings: &config::Source) {
+    let how = match settings.start {
+        Start::Begin => "; set start = \"end\" or a time to begin later",
+        _ => "",
+    };
     tracing::info!(
         source = %settings.name,
         endpoint = %settings.endpoint,
         project = %settings.project,
         logstore = %settings.logstore,
         group = %settings.consumer_group,
-        consumer = %source.consumer,
-        "a shard without a checkpoint starts at {}{}",
+        "a shard without a checkpoint starts at {}{how}",
         settings.start,
-        if settings.start == Start::Begin { "; set start = \"end\" or a time to begin later" } else { "" },
     );
+}
+
+/// Consumes the source until told to stop; returns when everything pulled is committed.
+pub(crate) async fn run(source: Source) {
+    let stop = source.stop.clone();
+    let settings = Arc::clone(&source.settings);
     let group_timeout = tokio::select! {
         timeout = ensure_group(&source) => timeout,
         () = stop.cancelled() => return,

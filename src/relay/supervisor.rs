@@ -15,7 +15,7 @@ use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES};
 use crate::spool::{self, Options, Spool};
 
 /// Time for one call to SLS, its answer included.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the progress of each shard is logged.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
@@ -55,6 +55,7 @@ impl Relay {
     /// When the spool cannot be opened or the credentials of a source cannot be read. That
     /// SLS or a receiver does not answer is no error: it is tried until it works.
     pub async fn start(settings: Settings) -> Result<Self, RelayError> {
+        settings.sources.iter().for_each(source::announce);
         let options = Options {
             dir: settings.spool.dir.clone(),
             max_bytes: settings.spool.max_bytes,
@@ -86,11 +87,13 @@ impl Relay {
         let identity = spool::identity(spool.dir())?;
         for settings in settings.sources {
             let client = client(&settings, &identity)?;
+            let consumer = consumer_name(&identity);
+            tracing::info!(source = %settings.name, %consumer, "joining the consumer group");
             relay.sources.spawn(source::run(Source {
                 client,
                 settings: Arc::new(settings),
                 spool: spool.clone(),
-                consumer: consumer_name(&identity),
+                consumer,
                 counters: Arc::clone(&counters),
                 stop: relay.stop_sources.clone(),
             }));

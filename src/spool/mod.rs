@@ -23,6 +23,7 @@
 //! have not done. `docs/spool-format.md` describes the files.
 
 mod catalog;
+mod command;
 pub mod disk;
 mod entry;
 mod error;
@@ -62,9 +63,9 @@ pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;
 pub use state::{Delivered, SegmentInfo, ShardState, State};
 
+use command::{Append, Command};
 use entry::Change;
 use shared::Shared;
-use writer::{Append, Command};
 
 /// Proof that a shard's progress up to `next_cursor` survives a crash. Only the spool makes
 /// one, only after the barrier.
@@ -127,7 +128,13 @@ pub struct Spool {
     dir: PathBuf,
     max_bytes: u64,
     /// The writer's thread and the lock, until one handle closes the spool.
-    open: Arc<std::sync::Mutex<Option<(JoinHandle<()>, Option<Lock>)>>>,
+    open: Arc<std::sync::Mutex<Option<Open>>>,
+}
+
+/// What one handle's `close` ends for all.
+struct Open {
+    thread: JoinHandle<()>,
+    lock: Option<Lock>,
 }
 
 impl Spool {
@@ -284,7 +291,7 @@ impl Spool {
     pub fn close(self) {
         let _ = self.commands.send(Command::Close);
         let open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some((thread, lock)) = open {
+        if let Some(Open { thread, lock }) = open {
             let _ = thread.join();
             drop(lock);
         }

@@ -16,7 +16,7 @@ use super::segment::{self, Segment};
 use super::shared::Shared;
 use super::state::SegmentInfo;
 use super::writer::Writer;
-use super::{Spool, entry::Change};
+use super::{Open, Spool, entry::Change};
 
 /// How to open a spool.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl Spool {
             commands,
             dir: options.dir.clone(),
             max_bytes: options.max_bytes,
-            open: Arc::new(std::sync::Mutex::new(Some((thread, lock)))),
+            open: Arc::new(std::sync::Mutex::new(Some(Open { thread, lock }))),
         };
         Ok((spool, opened))
     }

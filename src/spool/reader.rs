@@ -64,6 +64,13 @@ impl Reader {
         *self = Self::new(Arc::clone(&self.shared), seq);
     }
 
+    /// Closes the segment that was read last. An open file keeps its disk space even when the
+    /// spool has removed it: call this before a longer wait.
+    pub fn release(&mut self) {
+        self.file = None;
+        self.salvaged.clear();
+    }
+
     /// The next batch, or `None` where nothing more is durable.
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
         loop {

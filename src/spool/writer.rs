@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::catalog::CatalogEntry;
-use super::entry::{Batch, BatchHeader, Change, Header, Progress, ShardKey};
+use super::command::{Answer, Append, Command, Pending};
+use super::entry::{BatchHeader, Change, Header, Progress, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
 use super::segment::{NewEntry, Segment};
@@ -26,49 +27,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Batches the catalog may be behind while more come in; in a pause it catches up. What one
 /// batch costs there is a tenth of its barrier, most of it is saved by many at once.
 const UNINDEXED: usize = 64;
-
-/// What the writer is asked to do.
-pub(crate) enum Command {
-    /// Store a batch, or progress without one.
-    Append {
-        tenure: u64,
-        key: ShardKey,
-        append: Append,
-        reply: oneshot::Sender<Result<Receipt, Error>>,
-    },
-    /// Take a shard, starting at `start`; answers the number of the tenure.
-    Begin {
-        key: ShardKey,
-        start: String,
-        checkpoint: Option<String>,
-        reply: oneshot::Sender<Result<u64, Error>>,
-    },
-    /// Give a shard up.
-    End { key: ShardKey, tenure: u64 },
-    /// Change positions; written soon.
-    Change(Change),
-    /// Write what is pending now.
-    Flush(oneshot::Sender<Result<(), Error>>),
-    /// End the thread after writing what is pending.
-    Close,
-}
-
-/// What moves a shard on.
-pub(crate) enum Append {
-    Batch { batch: Batch, body_crc: u32 },
-    Progress { cursor: String, next_cursor: String },
-}
-
-/// An accepted command on its way through a group.
-struct Pending {
-    entry: NewEntry,
-    answer: Answer,
-}
-
-enum Answer {
-    Receipt(Receipt, oneshot::Sender<Result<Receipt, Error>>),
-    Tenure(ShardKey, oneshot::Sender<Result<u64, Error>>),
-}
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -469,24 +427,6 @@ impl Writer {
     fn index(&mut self) {
         self.shared.catalog().insert(&self.unindexed);
         self.unindexed.clear();
-    }
-}
-
-impl Pending {
-    /// Where this leaves `key`, if it moves it.
-    fn moves(&self, key: &ShardKey) -> Option<&str> {
-        match &self.entry.header {
-            Header::Batch(batch) if batch.key == *key => Some(&batch.next_cursor),
-            Header::Progress(progress) if progress.key == *key => Some(&progress.next_cursor),
-            _ => None,
-        }
-    }
-
-    fn refuse(self, error: &Error) {
-        match self.answer {
-            Answer::Receipt(_, reply) => drop(reply.send(Err(error.again()))),
-            Answer::Tenure(_, reply) => drop(reply.send(Err(error.again()))),
-        }
     }
 }
 

@@ -23,6 +23,9 @@ impl Default for DrainSettings {
     }
 }
 
+/// Confirmations in a row after which more may stay unproven again.
+const GROW_AFTER: u32 = 8;
+
 /// Which limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainReason {
@@ -40,6 +43,8 @@ pub struct DrainPlan {
     settings: DrainSettings,
     /// Bytes after which to drain: at most the setting, less after broken connections.
     quantum: u64,
+    /// Confirmations since the quantum changed.
+    successes: u32,
     bytes: u64,
     /// Times of the first and the last unproven write.
     span: Option<(Instant, Instant)>,
@@ -48,7 +53,7 @@ pub struct DrainPlan {
 impl DrainPlan {
     /// A plan for a new connection.
     pub fn new(settings: DrainSettings) -> Self {
-        Self { settings, quantum: settings.bytes, bytes: 0, span: None }
+        Self { settings, quantum: settings.bytes, successes: 0, bytes: 0, span: None }
     }
 
     /// So many bytes were written at `now`.
@@ -81,10 +86,15 @@ impl DrainPlan {
         Some((first + self.settings.every).min(last + self.settings.idle))
     }
 
-    /// The connection was drained: the next one may carry twice as much, up to the setting.
-    pub fn drained(&mut self) {
-        self.quantum = self.quantum.saturating_mul(2).min(self.settings.bytes);
-        self.reset();
+    /// The confirmed position moved. After some of that in a row connections may carry twice
+    /// as much again, up to the setting. A drain alone is no reason: what it proved is void if
+    /// the next connection breaks before it has settled.
+    pub fn confirmed(&mut self) {
+        self.successes += 1;
+        if self.successes >= GROW_AFTER {
+            self.successes = 0;
+            self.quantum = self.quantum.saturating_mul(2).min(self.settings.bytes);
+        }
     }
 
     /// The connection broke before it proved anything: the next one is drained after half as
@@ -92,6 +102,7 @@ impl DrainPlan {
     pub fn broken(&mut self) {
         if self.span.is_some() {
             self.quantum = (self.quantum / 2).max(1);
+            self.successes = 0;
         }
         self.reset();
     }
@@ -153,5 +164,30 @@ mod tests {
             now += Duration::from_millis(wait);
             prop_assert_eq!(plan.due(now).is_some(), plan.due_at().unwrap() <= now);
         }
+    }
+
+    #[test]
+    fn a_broken_connection_halves_what_the_next_may_carry_until_things_are_confirmed() {
+        let t = Instant::now();
+        let settings = DrainSettings { bytes: 1000, ..DrainSettings::default() };
+        let mut plan = DrainPlan::new(settings);
+        plan.broken();
+        plan.wrote(999, t);
+        assert_eq!(plan.due(t), None, "nothing was written on the one that broke");
+        plan.broken();
+        plan.wrote(500, t);
+        assert_eq!(plan.due(t), Some(DrainReason::Bytes));
+        for _ in 0..GROW_AFTER {
+            plan.confirmed();
+        }
+        plan.reset();
+        plan.wrote(999, t);
+        assert_eq!(plan.due(t), None);
+        for _ in 0..40 {
+            plan.wrote(1, t);
+            plan.broken();
+        }
+        plan.wrote(1, t);
+        assert_eq!(plan.due(t), Some(DrainReason::Bytes), "at least one byte");
     }
 }

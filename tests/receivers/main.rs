@@ -1,6 +1,13 @@
 //! Real rsyslog and syslog-ng: they take one message over each transport, and everything that
 //! the relay delivers.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise, and says what it leaves out"
+)]
+
 #[path = "../syslog_format/decoder.rs"]
 mod decoder;
 mod delivery;

@@ -49,6 +49,14 @@ async fn broken_connections_and_bodies_are_pulled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn slow_answers_and_those_that_never_come_are_survived() {
+    let slow = FaultKind::Slow(std::time::Duration::from_millis(300));
+    survive(vec![some(slow, Operation::Any)]).await;
+    survive(vec![some(FaultKind::NeverAnswers, Operation::Heartbeat)]).await;
+    survive(vec![Fault::new(FaultKind::NeverAnswers).on(Operation::Pull).times(1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_cursor_is_not_believed_at_once() {
     survive(vec![Fault::new(FaultKind::InvalidCursor).on(Operation::Pull).times(1)]).await;
 }

@@ -1,5 +1,7 @@
 //! The whole relay between an emulated SLS and a receiver, through everything that goes wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[path = "../support/pipeline.rs"]
 mod pipeline;
 

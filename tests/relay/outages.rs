@@ -150,6 +150,32 @@ async fn a_full_spool_holds_pulling_until_the_receiver_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drained_spool_gives_its_disk_space_back() {
+    let ends = Ends::serve(Waf::new(3), 1, 20_000, |config| config.max_raw_bytes = 1 << 20).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    wait_for("everything in the spool", || relay.spool.status().state.next_log == 20_000).await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
+    // All of it lies in one segment, which is removed when it is confirmed.
+    wait_for("a new segment alone", || {
+        let state = relay.spool.status().state;
+        state.segments.len() == 1 && state.segments.values().all(|s| s.first_seq == state.next_seq)
+    })
+    .await;
+    // A file that is removed and still open takes its space until it is closed.
+    let open_but_removed = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        let ours = |path: &std::path::PathBuf| path.starts_with(dir.path());
+        links.filter(ours).any(|path| path.to_string_lossy().ends_with("(deleted)"))
+    };
+    wait_for("removed files to be closed", || !open_but_removed()).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn udp_delivers_what_fits_and_survives_a_refused_port() {
     let ends = Ends::serve(Waf::plain(5), 1, 400, |_| {}).await;
     let dir = tempfile::tempdir().unwrap();

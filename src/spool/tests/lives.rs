@@ -147,7 +147,7 @@ fn run(seed: u64) -> Result<(), String> {
 #[test]
 fn every_receipt_holds_through_passing_failures_kills_and_power_losses() {
     let env = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let cases = env("SLS_RELAY_POWER_LOSS_CASES").unwrap_or(200);
+    let cases = env("SLS_RELAY_POWER_LOSS_CASES").unwrap_or(100);
     let seeds = env("SLS_RELAY_SEED").map_or(0..cases, |seed| seed..seed + 1);
     let mut failures = Vec::new();
     for seed in seeds {

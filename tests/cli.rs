@@ -1,0 +1,146 @@
+//! The command line as its user meets it: the real binary, its output, its exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+#[path = "support/pipeline.rs"]
+mod pipeline;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use pipeline::{Ends, Running, wait_for};
+use sls_relay::emulator::receiver::Mode;
+
+fn relay(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sls-relay"));
+    command.args(args).stdin(Stdio::null()).env_clear();
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    relay(args).output().unwrap()
+}
+
+fn stdout(args: &[&str]) -> String {
+    let output = output(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn version_and_usage() {
+    assert_eq!(stdout(&["--version"]), concat!("sls-relay ", env!("CARGO_PKG_VERSION"), "\n"));
+    // systemd must not restart after these: see RestartPreventExitStatus in the unit.
+    assert_eq!(output(&["run", "--no-such-flag"]).status.code(), Some(64));
+    assert_eq!(output(&["run"]).status.code(), Some(78));
+    assert_eq!(output(&["run", "--config", "/no/such/file"]).status.code(), Some(78));
+}
+
+#[test]
+fn a_demo_accounts_for_every_log_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let demo = relay(&["demo", "--json", "--logs", "2000", "--outage", "1"])
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    assert!(demo.status.success(), "{demo:?}");
+    let account: serde_json::Value = serde_json::from_slice(&demo.stdout).unwrap();
+    for (key, value) in
+        [("pulled", 2000), ("delivered", 2000), ("lost", 0), ("out_of_order", 0), ("corrupted", 0)]
+    {
+        assert_eq!(account[key], value, "{account}");
+    }
+    assert!(account["duplicates"].is_u64() && account["cpu_seconds"].is_f64(), "{account}");
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_emulator_says_how_to_reach_it_and_check_reaches_it() {
+    let mut emulator = relay(&["emulator", "--logs", "100", "--shards", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(emulator.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let access: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("tcp://{}", receiver.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in receiver.incoming() {
+            std::io::copy(&mut connection.unwrap(), &mut std::io::sink()).unwrap();
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let check = |key: &str, more: &[&str]| {
+        let text = |name: &str| access[name].as_str().unwrap().to_owned();
+        relay(&[&["check", "--to", &to], more].concat())
+            .current_dir(dir.path())
+            .env("SLS_ENDPOINT", text("endpoint"))
+            .env("SLS_PROJECT", text("project"))
+            .env("SLS_LOGSTORE", text("logstore"))
+            .env("SLS_AK_ID", text("access_key_id"))
+            .env("SLS_AK_KEY", key)
+            .env("SLS_CG", "check")
+            .output()
+            .unwrap()
+    };
+    let good = check(access["access_key_secret"].as_str().unwrap(), &[]);
+    let text = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert_eq!(good.status.code(), Some(0), "{text}");
+    assert!(text.contains("the oldest log that SLS keeps"), "{text}");
+    assert!(text.contains("Everything works."), "{text}");
+    let bad = check("not-the-secret", &[]);
+    let text = String::from_utf8_lossy(&bad.stdout).into_owned();
+    assert_eq!(bad.status.code(), Some(69), "{text}");
+    assert!(text.contains("SignatureNotMatch") && !text.contains("not-the-secret"), "{text}");
+    let offline = check("not-the-secret", &["--offline"]);
+    assert_eq!(offline.status.code(), Some(0));
+    emulator.kill().unwrap();
+    emulator.wait().unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "check made something");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_can_be_looked_into_beside_a_running_relay_and_changes_by_nothing() {
+    let ends = Ends::start(1, 300).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().to_str().unwrap();
+    let running = Running::start(ends.settings(dir.path())).await;
+    wait_for("the spool to fill", || running.spool.status().state.next_log == 300).await;
+    let status = stdout(&["spool", "status", "--spool", spool, "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert!(status["held_by"].as_str().unwrap().contains(&std::process::id().to_string()));
+    assert_eq!(status["destinations"]["syslog"]["logs_waiting"], 300, "{status}");
+    running.stop().await;
+
+    let files = |dir: &std::path::Path| {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(dir.join("segments")).unwrap() {
+            let path = file.unwrap().path();
+            files.push((path.clone(), std::fs::read(path).unwrap()));
+        }
+        files.sort();
+        files
+    };
+    let before = files(dir.path());
+    let list = stdout(&["spool", "list", "--spool", spool, "--json"]);
+    let batches: Vec<serde_json::Value> =
+        list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let logs: u64 = batches.iter().map(|batch| batch["logs"].as_u64().unwrap()).sum();
+    assert_eq!(logs, 300);
+    let shown = stdout(&["spool", "show", "--spool", spool, "0", "--json", "--limit", "2"]);
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+    assert!(shown.contains("request_traceid"), "{shown}");
+    let raw = output(&["spool", "show", "--spool", spool, "0", "--raw"]).stdout;
+    assert_eq!(raw.len() as u64, batches[0]["stored_bytes"].as_u64().unwrap());
+    let missing = output(&["spool", "show", "--spool", spool, "99999"]);
+    assert_eq!(missing.status.code(), Some(69));
+    assert_eq!(files(dir.path()), before, "looking changed something");
+
+    let forgotten = output(&["spool", "forget", "--spool", spool, "--destination", "nobody"]);
+    assert_eq!(forgotten.status.code(), Some(69));
+    stdout(&["spool", "forget", "--spool", spool, "--destination", "syslog"]);
+    let status = stdout(&["spool", "status", "--spool", spool, "--json"]);
+    assert!(!status.contains("logs_waiting"), "{status}");
+}
