@@ -6,8 +6,9 @@
 //!
 //! All variants run in one process on one disk, in turns, again and again, and medians are
 //! shown, because disks and machines are noisy: only figures of one run compare. Bodies are
-//! incompressible, as what SLS sends is. Every batch is durable before the next one starts,
-//! but for the group of eight, whose batches are on their way together.
+//! incompressible, as what SLS sends is, and the disk is synced between turns. Every batch is
+//! durable before the next one starts, but for the group of eight, whose batches are on their
+//! way together.
 //!
 //! `SLS_RELAY_BENCH_DIR`: where to write, `target/bench-spool` by default; about 3 GB.
 //! `SLS_RELAY_BENCH_ROUNDS`: turns per size, 15 by default.
@@ -85,16 +86,22 @@ fn measure(
         ("spool, 8 producers", 4, Box::new(Spooled::new(&dir.join("spool8"), PRODUCERS, runtime))),
     ];
     let mut rng = fastrand::Rng::with_seed(size as u64);
+    let disk = File::open(dir).unwrap();
     let mut seconds = vec![Vec::new(); variants.len()];
     // The first round is not counted: files and caches are made in it.
     for round in 0..=rounds {
         let bodies: Vec<Bytes> = (0..TURN / size).map(|_| noise(size, &mut rng)).collect();
-        for (variant, seconds) in variants.iter_mut().zip(&mut seconds) {
-            let took = variant.2.turn(&bodies);
+        // Another one begins each round, so that none always comes after the same.
+        for turn in 0..variants.len() {
+            let index = (turn + round) % variants.len();
+            let variant = &mut variants[index].2;
+            let took = variant.turn(&bodies);
             if round > 0 {
-                seconds.push(took.as_secs_f64());
+                seconds[index].push(took.as_secs_f64());
             }
-            variant.2.tidy();
+            variant.tidy();
+            // What one left un-synced would go to the disk with the next one's barrier.
+            rustix::fs::syncfs(&disk).unwrap();
         }
     }
     let each = variants.iter().zip(seconds);
