@@ -11,7 +11,7 @@
 //! way together.
 //!
 //! `SLS_RELAY_BENCH_DIR`: where to write, `target/bench-spool` by default; about 3 GB.
-//! `SLS_RELAY_BENCH_ROUNDS`: turns per size, 15 by default.
+//! `SLS_RELAY_BENCH_ROUNDS`: turns per size, 31 by default.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that only measures")]
 
@@ -35,7 +35,7 @@ const FILE_BYTES: u64 = 64 << 20;
 const WANTED: (usize, f64) = (512 << 10, 85.0);
 
 fn main() {
-    let rounds = variable("SLS_RELAY_BENCH_ROUNDS").unwrap_or(15);
+    let rounds = variable("SLS_RELAY_BENCH_ROUNDS").unwrap_or(31);
     let dir = std::env::var_os("SLS_RELAY_BENCH_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-spool"),
         |dir| Path::new(&dir).join("bench-spool"),
