@@ -223,7 +223,12 @@ struct Sled {
 
 impl Sled {
     fn new(dir: PathBuf, synced: bool) -> Self {
-        let db = sled::Config::new().path(&dir).flush_every_ms(None).open().unwrap();
+        let db = sled::Config::new()
+            .path(&dir)
+            .cache_capacity(16 << 20)
+            .flush_every_ms(None)
+            .open()
+            .unwrap();
         let file = synced.then(|| OpenOptions::new().write(true).open(dir.join("db")).unwrap());
         Self { db: Some(db), file, next: 0 }
     }
