@@ -11,7 +11,7 @@
 //! way together.
 //!
 //! `SLS_RELAY_BENCH_DIR`: where to write, `target/bench-spool` by default; about 3 GB.
-//! `SLS_RELAY_BENCH_ROUNDS`: turns per size, 15 by default.
+//! `SLS_RELAY_BENCH_ROUNDS`: turns per size, 31 by default.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that only measures")]
 
@@ -35,7 +35,7 @@ const FILE_BYTES: u64 = 64 << 20;
 const WANTED: (usize, f64) = (512 << 10, 85.0);
 
 fn main() {
-    let rounds = variable("SLS_RELAY_BENCH_ROUNDS").unwrap_or(15);
+    let rounds = variable("SLS_RELAY_BENCH_ROUNDS").unwrap_or(31);
     let dir = std::env::var_os("SLS_RELAY_BENCH_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-spool"),
         |dir| Path::new(&dir).join("bench-spool"),
@@ -223,7 +223,12 @@ struct Sled {
 
 impl Sled {
     fn new(dir: PathBuf, synced: bool) -> Self {
-        let db = sled::Config::new().path(&dir).flush_every_ms(None).open().unwrap();
+        let db = sled::Config::new()
+            .path(&dir)
+            .cache_capacity(16 << 20)
+            .flush_every_ms(None)
+            .open()
+            .unwrap();
         let file = synced.then(|| OpenOptions::new().write(true).open(dir.join("db")).unwrap());
         Self { db: Some(db), file, next: 0 }
     }
