@@ -22,6 +22,8 @@ use super::{Receipt, segment};
 const GROUP_BYTES: usize = 8 << 20;
 /// Positions are written with the next group, or by themselves after this time.
 const JOURNAL_EVERY: Duration = Duration::from_millis(500);
+/// How long the writer stays awake after a group for the next batch.
+const AWAKE: Duration = Duration::from_micros(150);
 /// Pause before a new segment is tried after the disk failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Batches the catalog may be behind while more come in; in a pause it catches up. What one
@@ -44,6 +46,8 @@ pub(crate) struct Writer {
     unindexed: Vec<CatalogEntry>,
     flushes: Vec<oneshot::Sender<Result<(), Error>>>,
     closing: bool,
+    /// The last turn stored something.
+    busy: bool,
 }
 
 impl Writer {
@@ -70,13 +74,14 @@ impl Writer {
             unindexed: Vec::new(),
             flushes: Vec::new(),
             closing: false,
+            busy: false,
         }
     }
 
     pub(crate) fn run(mut self) {
         while !self.closing {
             let (mut accepted, mut pause) = (Vec::new(), false);
-            match self.commands.recv_timeout(self.patience()) {
+            match self.next_command() {
                 Ok(command) => self.take(command, &mut accepted),
                 Err(RecvTimeoutError::Timeout) => pause = true,
                 Err(RecvTimeoutError::Disconnected) => self.closing = true,
@@ -88,6 +93,7 @@ impl Writer {
                 self.take(command, &mut accepted);
                 bytes = accepted.iter().map(|pending| pending.entry.body.len()).sum();
             }
+            self.busy = !accepted.is_empty();
             self.turn(accepted);
             if pause || self.unindexed.len() >= UNINDEXED {
                 self.index();
@@ -99,6 +105,21 @@ impl Writer {
         let mut catalog = self.shared.catalog();
         catalog.set_positions(&state);
         catalog.flush();
+    }
+
+    /// The next command. Right after a group the next batch is often a moment away, and
+    /// waking a sleeping thread takes as long as that moment: it is waited for awake.
+    fn next_command(&self) -> Result<Command, RecvTimeoutError> {
+        if self.busy {
+            let start = Instant::now();
+            while start.elapsed() < AWAKE {
+                if let Ok(command) = self.commands.try_recv() {
+                    return Ok(command);
+                }
+                std::thread::yield_now();
+            }
+        }
+        self.commands.recv_timeout(self.patience())
     }
 
     /// Ends with an empty group, whose header says that the group before it is durable:

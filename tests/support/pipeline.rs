@@ -19,7 +19,7 @@ use sls_relay::spool::Spool;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take before the test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) const GROUP: &str = "relay-test";
 
 /// The two ends.
