@@ -17,6 +17,16 @@ fn relay(args: &[&str]) -> Command {
     command
 }
 
+/// A process that ends with its test, also when the test fails.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn output(args: &[&str]) -> Output {
     relay(args).output().unwrap()
 }
@@ -56,12 +66,13 @@ fn a_demo_accounts_for_every_log_and_leaves_nothing_behind() {
 
 #[test]
 fn an_emulator_says_how_to_reach_it_and_check_reaches_it() {
-    let mut emulator = relay(&["emulator", "--logs", "100", "--shards", "2"])
+    let emulator = relay(&["emulator", "--logs", "100", "--shards", "2"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut emulator = Ended(emulator);
     let mut line = String::new();
-    BufReader::new(emulator.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(emulator.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let access: serde_json::Value = serde_json::from_str(&line).unwrap();
     let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let to = format!("tcp://{}", receiver.local_addr().unwrap());
@@ -95,8 +106,6 @@ fn an_emulator_says_how_to_reach_it_and_check_reaches_it() {
     assert!(text.contains("SignatureNotMatch") && !text.contains("not-the-secret"), "{text}");
     let offline = check("not-the-secret", &["--offline"]);
     assert_eq!(offline.status.code(), Some(0));
-    emulator.kill().unwrap();
-    emulator.wait().unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "check made something");
 }
 
