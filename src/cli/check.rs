@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigArgs, exit, output};
 use crate::config::{Destination, Settings, Source, Start};
 use crate::relay;
-use crate::sls::{Advice, Client, CursorFrom, Error};
+use crate::sls::{Advice, Client, CursorFrom, Error, PullRequest};
 use crate::syslog::{Scheme, transport};
 
 #[derive(Args, Debug)]
@@ -198,7 +198,7 @@ async fn check_source(source: &Source, client: &Client, findings: &mut Findings)
     let Some(shard) = shards.first().copied() else { return };
     let pulled = async {
         let cursor = client.get_cursor(logstore, shard, CursorFrom::Begin).await?;
-        client.pull_logs(logstore, shard, &cursor, 1).await
+        client.pull_logs(logstore, shard, PullRequest::new(&cursor, 1)).await
     };
     match pulled.await {
         Ok(answer) => {

@@ -12,8 +12,8 @@ use super::shard::Shard;
 use super::status::add;
 use crate::config::Start;
 use crate::sls::{
-    Advice, CheckpointState, Compression, Cursor, CursorFrom, DecodeError, Error, PullAnswer, body,
-    walk,
+    Advice, CheckpointState, Compression, Cursor, CursorFrom, DecodeError, Error, PullAnswer,
+    PullRequest, body, walk,
 };
 use crate::spool::{self, Batch, Receipt, Tenure};
 
@@ -179,8 +179,10 @@ impl Fetcher {
     async fn pull(&mut self, cursor: &Cursor) -> Result<Pulled, Failure> {
         let shard = Arc::clone(&self.shard);
         let count = if self.undecodable > 2 { 1 } else { self.count };
-        let answer =
-            shard.client.pull_logs(&shard.source.logstore, shard.key.shard, cursor, count).await;
+        let answer = shard
+            .client
+            .pull_logs(&shard.source.logstore, shard.key.shard, PullRequest::new(cursor, count))
+            .await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) if error.advice() == Advice::InvalidCursor => {

@@ -390,7 +390,7 @@ mod tests {
         fn sendable(_: &impl Send) {}
         let client = client("http://127.0.0.1", SignVersion::V1, None).expect("a client");
         let cursor = crate::sls::Cursor::from_number(1);
-        sendable(&client.pull_logs("l", 0, &cursor, 1));
+        sendable(&client.pull_logs("l", 0, crate::sls::PullRequest::new(&cursor, 1)));
         sendable(&client.get_project());
         sendable(&client.update_checkpoint("l", "g", "c", 0, &cursor));
     }

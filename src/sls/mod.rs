@@ -31,5 +31,5 @@ pub use membership::{Action, Membership, MembershipConfig};
 pub use operations::{
     CheckpointState, ConsumerGroup, CursorFrom, GroupCreation, Logstore, Project, ShardInfo,
 };
-pub use pull::PullAnswer;
+pub use pull::{Filter, Filtered, PullAnswer, PullRequest};
 pub use refusal::Refusal;

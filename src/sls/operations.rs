@@ -220,6 +220,22 @@ impl Client {
         }
     }
 
+    /// UpdateConsumerGroup: changes the settings of a group for all its consumers.
+    ///
+    /// # Errors
+    /// As every call: see [`Error::advice`].
+    pub async fn update_consumer_group(
+        &self,
+        logstore: &str,
+        group: &str,
+        timeout_s: u32,
+        order: bool,
+    ) -> Result<(), Error> {
+        let call = self.on_group("UpdateConsumerGroup", Method::PUT, logstore, group)?;
+        let body = serde_json::json!({ "timeout": timeout_s, "order": order });
+        self.accepted(&call.json(&body)).await
+    }
+
     /// HeartBeat: reports the shards this consumer still touches, and returns all it may
     /// hold. Give it a `timeout` well below the heartbeat interval: a heartbeat that
     /// lingers costs the lease.

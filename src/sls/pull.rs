@@ -9,6 +9,46 @@ use super::client::{Client, Received, text};
 use super::cursor::Cursor;
 use super::error::Error;
 
+/// What to pull from a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct PullRequest<'a> {
+    /// Where to begin.
+    pub cursor: &'a Cursor,
+    /// Most log groups in the answer, 1 to 1000. With a filter, log groups are counted
+    /// before it.
+    pub count: u32,
+    /// Where to end: log groups from here on are left out.
+    pub end_cursor: Option<&'a Cursor>,
+    /// What SLS leaves out.
+    pub filter: Option<&'a Filter>,
+}
+
+/// A filter that SLS applies before it answers. Progress comes from the cursor alone: an
+/// answer may be empty although the cursor moved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Filter {
+    /// An SPL query, such as `* | where status = '403'` (`query`, in the pull mode
+    /// `scan_on_stream`).
+    Query(String),
+    /// The name of a consume processor kept in the project (`processor`).
+    Processor(String),
+}
+
+/// How much a filter looked at and let through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filtered {
+    /// Bytes before the filter (`x-log-rawdatasize`): what the pull cost the shard.
+    pub bytes_before: u64,
+    /// Log groups before the filter (`x-log-rawdatacount`).
+    pub groups_before: u64,
+    /// Logs before the filter (`x-log-rawdatalines`).
+    pub logs_before: u64,
+    /// Logs in the answer (`x-log-resultlines`).
+    pub logs: u64,
+    /// Logs on which the filter failed (`x-log-failedlines`).
+    pub logs_failed: u64,
+}
+
 /// A PullLogs answer. The body is neither decompressed nor checked yet; see
 /// [`super::body::decompress`] and [`super::walk::summary`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +63,9 @@ pub struct PullAnswer {
     pub compression: Compression,
     /// The body exactly as received.
     pub body: Bytes,
-    /// The number of the last log group in the body (`x-log-read-last-cursor`).
+    /// The number of the last log group in the body (`x-log-read-last-cursor`), from which
+    /// those before it count down. None with a filter: what it lets through has no numbers
+    /// of its own, so no log of it can be told from its repetition.
     pub last_group_cursor: Option<u64>,
     /// When SLS received the log group at the cursor, seconds since the epoch
     /// (`x-log-cursor-time`).
@@ -31,6 +73,8 @@ pub struct PullAnswer {
     /// Whether this is all the shard has for now (`x-log-end-of-cursor`). Not all regions
     /// may say so; the cursor standing still says it too.
     pub end_of_cursor: bool,
+    /// What the filter did; none without one, or when SLS does not say.
+    pub filtered: Option<Filtered>,
     /// The server's time, seconds since the epoch (`Date`).
     pub date: Option<i64>,
     /// `x-log-requestid`.
@@ -45,8 +89,15 @@ struct Head {
     compression: Compression,
 }
 
+impl<'a> PullRequest<'a> {
+    /// Up to `count` log groups (1 to 1000) from the cursor on, all that is in them.
+    pub fn new(cursor: &'a Cursor, count: u32) -> Self {
+        Self { cursor, count, end_cursor: None, filter: None }
+    }
+}
+
 impl Client {
-    /// PullLogs: up to `count` log groups (1 to 1000) from the cursor on.
+    /// PullLogs.
     ///
     /// # Errors
     /// As every call, see [`Error::advice`]; [`Error::TooLarge`] before anything is
@@ -55,11 +106,21 @@ impl Client {
         &self,
         logstore: &str,
         shard: u32,
-        cursor: &Cursor,
-        count: u32,
+        request: PullRequest<'_>,
     ) -> Result<PullAnswer, Error> {
+        let PullRequest { cursor, count, end_cursor, filter } = request;
         let call = self.on_shard("PullLogs", logstore, shard)?;
         let mut call = call.query("type", "log").query("cursor", cursor).query("count", count);
+        if let Some(end) = end_cursor {
+            call = call.query("end_cursor", end);
+        }
+        call = match filter {
+            None => call,
+            Some(Filter::Query(query)) => {
+                call.query("query", query).query("pullMode", "scan_on_stream")
+            }
+            Some(Filter::Processor(name)) => call.query("processor", name),
+        };
         call.accept = &[("Accept", "application/x-protobuf"), ("Accept-Encoding", "lz4")];
         self.within(&call, None, async {
             let answer = self.send(&call).await?;
@@ -69,7 +130,11 @@ impl Client {
                 return Err(answer.too_large(head.raw_size.unwrap_or(cap), cap));
             }
             let date = answer.date();
-            let last_group_cursor = optional(&answer, "x-log-read-last-cursor");
+            let last_group_cursor = match filter {
+                None => optional(&answer, "x-log-read-last-cursor"),
+                Some(_) => None,
+            };
+            let filtered = filter.and_then(|_| read_filtered(&answer));
             let cursor_time = optional(&answer, "x-log-cursor-time");
             let end_of_cursor = text(answer.headers(), "x-log-end-of-cursor")
                 .is_some_and(|value| matches!(value.trim(), "1" | "true"));
@@ -84,6 +149,7 @@ impl Client {
                 last_group_cursor,
                 cursor_time,
                 end_of_cursor,
+                filtered,
                 date,
                 request_id,
             })
@@ -111,6 +177,17 @@ fn read_head(answer: &Received<'_>) -> Result<Head, Error> {
         return Err(answer.malformed("log groups without x-log-cursor to go on from"));
     }
     Ok(Head { next_cursor, groups, raw_size, compression })
+}
+
+/// The first two are what pacing needs; without them the rest says nothing either.
+fn read_filtered(answer: &Received<'_>) -> Option<Filtered> {
+    Some(Filtered {
+        bytes_before: optional(answer, "x-log-rawdatasize")?,
+        groups_before: optional(answer, "x-log-rawdatacount")?,
+        logs_before: optional(answer, "x-log-rawdatalines").unwrap_or(0),
+        logs: optional(answer, "x-log-resultlines").unwrap_or(0),
+        logs_failed: optional(answer, "x-log-failedlines").unwrap_or(0),
+    })
 }
 
 fn required<T: FromStr>(

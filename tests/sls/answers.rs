@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use sls_relay::sls::body::{Compression, decompress};
-use sls_relay::sls::{Advice, Client, ClientConfig, Cursor, DecodeError, Error, PullAnswer};
+use sls_relay::sls::{
+    Advice, Client, ClientConfig, Cursor, DecodeError, Error, Filter, Filtered, PullAnswer,
+    PullRequest,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -14,7 +17,7 @@ use crate::{client, config};
 async fn pull(endpoint: &str) -> Result<PullAnswer, Error> {
     let config = ClientConfig { max_raw_bytes: 1 << 20, ..config(endpoint) };
     let client = Client::new(config).expect("a client");
-    client.pull_logs("l", 0, &Cursor::from_number(7), 100).await
+    client.pull_logs("l", 0, PullRequest::new(&Cursor::from_number(7), 100)).await
 }
 
 async fn pull_answer(headers: &[(&str, &str)], body: &[u8]) -> Result<PullAnswer, Error> {
@@ -147,10 +150,35 @@ async fn all_that_a_pull_answer_says_is_read() {
         last_group_cursor: Some(1_729_070_618_428_044_655),
         cursor_time: Some(1_729_070_700),
         end_of_cursor: true,
+        filtered: None,
         date: Some(1_768_465_800),
         request_id: "R2".into(),
     };
     assert_eq!(answer, expected);
+}
+
+#[tokio::test]
+async fn a_filtered_answer_says_what_was_looked_at_and_has_no_numbers_of_log_groups() {
+    let headers = [
+        NEXT,
+        ("x-log-count", "0"),
+        ("x-log-bodyrawsize", "0"),
+        ("x-log-read-last-cursor", "7"),
+        ("x-log-rawdatasize", "4000"),
+        ("x-log-rawdatacount", "2"),
+        ("x-log-rawdatalines", "80"),
+        ("x-log-resultlines", "0"),
+        ("x-log-failedlines", "3"),
+    ];
+    let stub = Stub::start(vec![Answer::status(200, &headers, b"")]).await;
+    let (cursor, filter) = (Cursor::from_number(7), Filter::Query("* | where a = '1'".into()));
+    let request = PullRequest { filter: Some(&filter), ..PullRequest::new(&cursor, 2) };
+    let answer = client(&stub.endpoint).pull_logs("l", 0, request).await.expect("answered");
+    let filtered =
+        Filtered { bytes_before: 4000, groups_before: 2, logs_before: 80, logs: 0, logs_failed: 3 };
+    assert_eq!(answer.filtered, Some(filtered));
+    assert_eq!(answer.last_group_cursor, None, "no log of it can be told from its repetition");
+    assert_eq!((answer.groups, answer.next_cursor), (0, Cursor::from_number(8)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sls_relay::sls::body::{Compression, decompress};
 use sls_relay::sls::walk::{self, Summary};
-use sls_relay::sls::{Cursor, fuzz, sign};
+use sls_relay::sls::{Cursor, PullRequest, fuzz, sign};
 
 use crate::stub::{Answer, Stub};
 use crate::{client, fixture, list, pairs, text, unhex};
@@ -129,8 +129,10 @@ async fn every_body_is_pulled_exactly_as_sent() {
             headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let stub = Stub::start(vec![Answer::head(200, &headers, &body)]).await;
         let cursor = Cursor::from_number(1_736_899_200_123_456_788);
-        let answer =
-            client(&stub.endpoint).pull_logs("waf-logstore", 1, &cursor, 1000).await.expect("pull");
+        let answer = client(&stub.endpoint)
+            .pull_logs("waf-logstore", 1, PullRequest::new(&cursor, 1000))
+            .await
+            .expect("pull");
         assert_eq!(answer.body, body);
         assert_eq!(answer.compression, Compression::Lz4);
         assert_eq!(Some(answer.raw_size), vector["raw_size"].as_u64());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use sls_relay::sls::{Client, Cursor, CursorFrom, GroupCreation};
+use sls_relay::sls::{Client, Cursor, CursorFrom, Filter, GroupCreation, PullRequest};
 
 use crate::stub::{Answer, Stub, decode_query};
 use crate::{PROJECT, client, fixture, list, pairs, text};
@@ -15,11 +15,7 @@ const CONSUMER: &str = "relay-host1.example-7f3a";
 const CURSOR: &str = "MTczNjg5OTIwMDEyMzQ1Njc4OQ==";
 
 /// Operations of the vectors that a relay never uses.
-const UNUSED: [&str; 8] = [
-    "PullLogs_zstd_endcursor",
-    "PullLogs_spl",
-    "PullLogs_processor",
-    "UpdateConsumerGroup",
+const UNUSED: [&str; 4] = [
     "DeleteConsumerGroup",
     "UpdateCheckPoint_python_forceTrue",
     "UpdateCheckPoint_lowercase_true_noconsumer",
@@ -64,10 +60,25 @@ async fn call(client: &Client, operation: &str) -> bool {
             let time = client.get_cursor_time(LOGSTORE, 1, &cursor).await.expect("answered");
             assert_eq!(time, 1_736_899_200);
         }
-        "PullLogs_lz4" => {
-            let answer = client.pull_logs(LOGSTORE, 1, &cursor, 1000).await.expect("answered");
+        "PullLogs_lz4" | "PullLogs_zstd_endcursor" | "PullLogs_spl" | "PullLogs_processor" => {
+            let end = Cursor::new("MTczNjg5OTIwMDEyMzQ1Njc5MA==");
+            let query = "* | where status >= 400 and final_action = 'block' | \
+                         extend k = \"a+b ~*/&=%\" -- 中文";
+            let query = Filter::Query(query.to_owned());
+            let processor = Filter::Processor("consume-processor-1753854227-0001".to_owned());
+            let all = PullRequest::new(&cursor, 1000);
+            let request = match operation {
+                "PullLogs_lz4" => all,
+                "PullLogs_spl" => PullRequest { filter: Some(&query), ..all },
+                "PullLogs_processor" => PullRequest { filter: Some(&processor), ..all },
+                _ => PullRequest { end_cursor: Some(&end), count: 100, ..all },
+            };
+            let answer = client.pull_logs(LOGSTORE, 1, request).await.expect("answered");
             assert_eq!((answer.groups, answer.raw_size, answer.body.len()), (0, 0, 0));
-            assert_eq!(answer.next_cursor, cursor);
+            assert_eq!((answer.next_cursor, answer.filtered), (cursor, None));
+        }
+        "UpdateConsumerGroup" => {
+            client.update_consumer_group(LOGSTORE, GROUP, 60, true).await.expect("answered");
         }
         "CreateConsumerGroup" => {
             let created = client.create_consumer_group(LOGSTORE, GROUP, 60, false).await;
