@@ -177,7 +177,7 @@ static SPOOL: [Key; 3] = [
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
 ];
 
-static SOURCE: [Key; 17] = [
+static SOURCE: [Key; 22] = [
     text(
         "name",
         Derived("\"source\" when there is only one"),
@@ -193,7 +193,41 @@ static SOURCE: [Key; 17] = [
         default: Text("begin"),
         doc: "Where a shard without a checkpoint starts: begin, end, or a time (RFC 3339).",
     },
-    text("checkpoint", Text("spooled"), "When a checkpoint is committed: spooled."),
+    text(
+        "checkpoint",
+        Text("spooled"),
+        "When a checkpoint is committed: spooled (logs are safe on disk) or delivered.",
+    ),
+    text(
+        "handover",
+        Text("spooled"),
+        "When a shard wanted elsewhere is given back: spooled (at once) or delivered.",
+    ),
+    span(
+        "handover_timeout",
+        SECOND,
+        24 * HOUR,
+        "2 min",
+        "Longest wait for delivery before a shard is given back (handover = \"delivered\").",
+    ),
+    text(
+        "on_expired",
+        Text("oldest"),
+        "Where to go on when SLS has deleted unread logs: oldest, newest or stop.",
+    ),
+    span(
+        "unreadable_after",
+        SECOND,
+        24 * HOUR,
+        "1 min",
+        "How long an unreadable answer is pulled again before it is put aside.",
+    ),
+    size(
+        "shard_bytes_per_second",
+        100_000..=u64::MAX,
+        "10 MB",
+        "Most bytes a second read from one shard, decompressed.",
+    ),
     text("region", Derived("taken from the endpoint"), "Region to sign for, in version 4."),
     text("sign_version", Text("auto"), "Version of signatures: auto, v1 or v4."),
     span(

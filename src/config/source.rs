@@ -4,7 +4,7 @@ use super::credentials;
 use super::given::GivenTable;
 use super::read::{Read, Reader, Reported};
 use super::report::Report;
-use super::settings::{Source, Start};
+use super::settings::{CHECKPOINT_LOOK, Checkpoint, Handover, OnExpired, Source, Start};
 use super::value::{choice, name, path_part, project, region, start};
 use crate::sls::{CredentialSource, Endpoint, SignVersion};
 
@@ -19,6 +19,15 @@ pub(super) struct Resolved {
     /// Endpoint, project, logstore, consumer group.
     pub(super) reads: Option<Reads>,
 }
+
+const CHECKPOINTS: [(&str, Checkpoint); 2] =
+    [("spooled", Checkpoint::Spooled), ("delivered", Checkpoint::Delivered)];
+
+const HANDOVERS: [(&str, Handover); 2] =
+    [("spooled", Handover::Spooled), ("delivered", Handover::Delivered)];
+
+const ON_EXPIRED: [(&str, OnExpired); 3] =
+    [("oldest", OnExpired::Oldest), ("newest", OnExpired::Newest), ("stop", OnExpired::Stop)];
 
 type Reads = (Endpoint, String, String, String);
 
@@ -42,7 +51,12 @@ pub(super) fn source(
     let logstore = reader.text("logstore", path_part);
     let consumer_group = reader.text("consumer_group", path_part);
     let start: Read<Start> = reader.text("start", start);
-    let checkpoint = checkpoint(&mut reader);
+    let checkpoint = reader.text("checkpoint", |text| choice(text, &CHECKPOINTS));
+    let handover = reader.text("handover", |text| choice(text, &HANDOVERS));
+    let handover_timeout = reader.span("handover_timeout");
+    let on_expired = reader.text("on_expired", |text| choice(text, &ON_EXPIRED));
+    let unreadable_after = reader.span("unreadable_after");
+    let shard_bytes_per_second = reader.size("shard_bytes_per_second");
     let region = reader.optional("region", region);
     let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
     let heartbeat_interval = reader.span("heartbeat_interval");
@@ -54,6 +68,10 @@ pub(super) fn source(
         if let (Ok(sign), Ok(region)) = (&sign, &region) {
             check_region(&mut reader, endpoint, *sign, region.as_deref());
         }
+    }
+    let policies = (&checkpoint, &handover);
+    if let (Ok(Checkpoint::Spooled), Ok(Handover::Delivered)) = policies {
+        report_handover(&mut reader);
     }
     if let (Ok(interval), Ok(timeout)) = (&heartbeat_interval, &group_timeout) {
         // The default is made shorter where it does not fit; what was written is not.
@@ -77,7 +95,6 @@ pub(super) fn source(
         _ => None,
     };
     let source = (|| {
-        checkpoint?;
         Ok(Source {
             name: name?,
             endpoint: endpoint?,
@@ -87,23 +104,20 @@ pub(super) fn source(
             logstore: logstore?,
             consumer_group: consumer_group?,
             start: start?,
+            checkpoint: checkpoint?,
+            handover: handover?,
+            handover_timeout: handover_timeout?,
+            on_expired: on_expired?,
+            unreadable_after: unreadable_after?,
+            shard_bytes_per_second: shard_bytes_per_second?,
             credentials: credentials?,
             heartbeat_interval: heartbeat_interval?,
             group_timeout: group_timeout?,
+            checkpoint_look: CHECKPOINT_LOOK,
             idle_poll: idle_poll?,
         })
     })();
     Resolved { source, key, reads }
-}
-
-fn checkpoint(reader: &mut Reader<'_>) -> Read<()> {
-    let delivered = reader
-        .text("checkpoint", |text| choice(text, &[("spooled", false), ("delivered", true)]))?;
-    if delivered {
-        let label = "write \"spooled\"";
-        return Err(reader.report("config.not_available", "checkpoint", label));
-    }
-    Ok(())
 }
 
 fn warn_of_http(reader: &mut Reader<'_>, endpoint: &Endpoint) {
@@ -135,6 +149,22 @@ fn check_region(
                 .help("write region = \"cn-hangzhou\", or whichever the project is in"),
         );
     }
+}
+
+/// The next relay takes a shard at its checkpoint. Where that runs ahead of delivery, a
+/// killed relay leaves older logs behind that come later.
+fn report_handover(reader: &mut Reader<'_>) {
+    let table = reader.table;
+    let title = "`handover = \"delivered\"` needs `checkpoint = \"delivered\"`";
+    let mut report = Report::problem("config.handover", title)
+        .at(&table.place_of("handover"), "keeps a shard's order over relays");
+    if table.has("checkpoint") {
+        let label = "with this, what a killed relay had spooled is delivered after newer logs";
+        report = report.at(&table.place_of("checkpoint"), label);
+    }
+    reader
+        .reports
+        .push(report.help("write checkpoint = \"delivered\", too, or leave handover out"));
 }
 
 fn report_heartbeat(reader: &mut Reader<'_>) {

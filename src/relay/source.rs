@@ -3,10 +3,11 @@
 //! Heartbeats have their own timer and their own short timeout, apart from pulls. What to
 //! do is decided by [`Membership`]; this file only carries it out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -15,10 +16,10 @@ use super::chain;
 use super::shard::{self, Ended, Shard};
 use super::status::Counters;
 use crate::config::{self, Start};
-use crate::sls::{Action, Advice, Client, Error, Membership, MembershipConfig};
+use crate::sls::{Action, Advice, Client, Error, Membership, MembershipConfig, PullBudget};
 use crate::spool::{ShardKey, Spool};
 
-/// Most time a graceful stop waits for the last commits.
+/// Most time a stop waits for the last commits once delivery has ended.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// Everything a source needs.
@@ -28,7 +29,13 @@ pub(crate) struct Source {
     pub(crate) spool: Spool,
     pub(crate) consumer: String,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) budget: PullBudget,
+    /// Stop pulling.
     pub(crate) stop: CancellationToken,
+    /// Nothing more will be delivered: commit what is, and end.
+    pub(crate) finish: CancellationToken,
+    /// Dropped when nothing is pulled any more.
+    pub(crate) pulling: Option<mpsc::Sender<()>>,
 }
 
 /// The running shards.
@@ -38,6 +45,8 @@ struct Running {
     tasks: JoinSet<(u32, Ended)>,
     stops: HashMap<u32, (CancellationToken, AbortHandle)>,
     group_lost: bool,
+    /// Shards that another process consumes under our name.
+    twins: BTreeSet<u32>,
 }
 
 /// Says where a source starts: the first thing that an operator should read.
@@ -73,6 +82,7 @@ pub(crate) async fn run(source: Source) {
         tasks: JoinSet::new(),
         stops: HashMap::new(),
         group_lost: false,
+        twins: BTreeSet::new(),
     };
     running.run(heartbeat_interval, stop).await;
 }
@@ -121,16 +131,18 @@ impl Running {
         let mut watch = tokio::time::interval(Duration::from_millis(200).min(interval));
         let mut outage = Outage::default();
         let mut beat = None;
-        let mut stopping: Option<Instant> = None;
+        let mut stopping = false;
+        let finish = self.source.finish.clone();
+        let mut finishing: Option<Instant> = None;
         loop {
-            if let Some(since) = stopping {
-                if self.tasks.is_empty() {
-                    break;
-                }
-                if since.elapsed() > STOP_WITHIN {
-                    tracing::warn!(source = %self.source.settings.name, shards = ?self.stops.keys(), "some checkpoints could not be committed before the end; their logs are in the spool, and the next start goes on behind them");
-                    break;
-                }
+            if stopping && self.tasks.is_empty() {
+                break;
+            }
+            if let Some(since) = finishing
+                && since.elapsed() > STOP_WITHIN
+            {
+                tracing::warn!(source = %self.source.settings.name, shards = ?self.stops.keys(), "some checkpoints could not be committed before the end; their logs are in the spool, and the next start goes on behind them");
+                break;
             }
             let idle = beat.is_none();
             let under_way = async {
@@ -152,9 +164,13 @@ impl Running {
                     let actions = self.membership.on_tick(Instant::now());
                     self.act(actions);
                 }
-                () = stop.cancelled(), if stopping.is_none() => {
-                    stopping = Some(Instant::now());
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.source.pulling = None;
                     self.stops.values().for_each(|(stop, _)| stop.cancel());
+                }
+                () = finish.cancelled(), if finishing.is_none() => {
+                    finishing = Some(Instant::now());
                 }
             }
         }
@@ -229,9 +245,11 @@ impl Running {
     }
 
     fn start(&mut self, number: u32) {
-        if self.source.stop.is_cancelled() {
+        if self.twins.contains(&number) {
+            self.membership.on_lost(number);
             return;
         }
+        let Some(pulling) = self.source.pulling.clone() else { return };
         let settings = &self.source.settings;
         let key = ShardKey { source: settings.spool_key(), shard: number };
         let stop = CancellationToken::new();
@@ -242,9 +260,12 @@ impl Running {
             counters: self.source.counters.shard(&key),
             key,
             consumer: self.source.consumer.clone(),
+            budget: self.source.budget.clone(),
             stop: stop.clone(),
+            stopping: self.source.stop.clone(),
+            finish: self.source.finish.clone(),
         });
-        let task = self.tasks.spawn(async move { (number, shard::run(shard).await) });
+        let task = self.tasks.spawn(async move { (number, shard::run(shard, pulling).await) });
         self.stops.insert(number, (stop, task));
     }
 
@@ -259,6 +280,11 @@ impl Running {
                 let actions = match ended {
                     Ended::Drained => self.membership.on_drained(shard),
                     Ended::Lost => {
+                        self.membership.on_lost(shard);
+                        Vec::new()
+                    }
+                    Ended::Twin => {
+                        self.twins.insert(shard);
                         self.membership.on_lost(shard);
                         Vec::new()
                     }

@@ -1,7 +1,7 @@
 //! One snapshot of what the relay is doing, for logs, the demo and every command.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::spool::ShardKey;
@@ -24,6 +24,14 @@ pub struct ShardCounters {
     pub delivered: AtomicU64,
     /// Checkpoints committed.
     pub commits: AtomicU64,
+    /// Gaps: stretches that SLS deleted before they were pulled.
+    pub gaps: AtomicU64,
+    /// Log groups in those gaps, where SLS numbers them.
+    pub gap_groups: AtomicU64,
+    /// Answers that could not be read and were put into quarantine.
+    pub unreadable: AtomicU64,
+    /// Whether the last answer reached the shard's end.
+    pub at_end: AtomicBool,
 }
 
 /// One destination since the relay started.

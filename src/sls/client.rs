@@ -258,6 +258,11 @@ impl Received<'_> {
         self.response.headers()
     }
 
+    /// `Content-Length`.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
     pub(super) fn request_id(&self) -> String {
         text(self.headers(), "x-log-requestid").unwrap_or_default().to_owned()
     }
@@ -277,7 +282,7 @@ impl Received<'_> {
 
     /// Request id and body, of which at most `cap` bytes are taken in.
     pub(super) async fn read(mut self, cap: u64) -> Result<(String, Bytes), Error> {
-        let announced = self.response.content_length().unwrap_or(0);
+        let announced = self.announced().unwrap_or(0);
         if announced > cap {
             return Err(self.too_large(announced, cap));
         }

@@ -5,6 +5,7 @@
 //! of syslog.
 
 pub mod body;
+mod budget;
 mod client;
 mod clock;
 pub mod credentials;
@@ -22,6 +23,7 @@ pub mod walk;
 pub mod wire;
 
 pub use body::Compression;
+pub use budget::{PullBudget, Room};
 pub use client::{Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, SignVersion};
 pub use credentials::{CredentialSource, Credentials};
 pub use cursor::Cursor;
