@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sls::{CredentialSource, Endpoint, SignVersion};
+use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
 use crate::syslog::{Facility, Format, Framing, Severity, Target};
 
 /// Everything the relay needs to run.
@@ -49,6 +49,8 @@ pub struct Source {
     pub consumer_group: String,
     /// Where to start a shard that has no checkpoint.
     pub start: Start,
+    /// What SLS leaves out of its answers.
+    pub filter: Option<Filter>,
     /// Access key.
     pub credentials: CredentialSource,
     /// Longest time between heartbeats; a quarter of the group's timeout if that is less.
@@ -77,6 +79,7 @@ impl Source {
             logstore: logstore.into(),
             consumer_group: consumer_group.into(),
             start: Start::Begin,
+            filter: None,
             credentials,
             heartbeat_interval: Duration::from_secs(5),
             group_timeout: Duration::from_secs(30),

@@ -6,7 +6,7 @@ use super::read::{Read, Reader, Reported};
 use super::report::Report;
 use super::settings::{Source, Start};
 use super::value::{choice, name, path_part, project, region, start};
-use crate::sls::{CredentialSource, Endpoint, SignVersion};
+use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
 
 const SIGN_VERSIONS: [(&str, SignVersion); 3] =
     [("auto", SignVersion::Auto), ("v1", SignVersion::V1), ("v4", SignVersion::V4)];
@@ -42,6 +42,7 @@ pub(super) fn source(
     let logstore = reader.text("logstore", path_part);
     let consumer_group = reader.text("consumer_group", path_part);
     let start: Read<Start> = reader.text("start", start);
+    let filter = filter(&mut reader);
     let checkpoint = checkpoint(&mut reader);
     let region = reader.optional("region", region);
     let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
@@ -87,6 +88,7 @@ pub(super) fn source(
             logstore: logstore?,
             consumer_group: consumer_group?,
             start: start?,
+            filter: filter?,
             credentials: credentials?,
             heartbeat_interval: heartbeat_interval?,
             group_timeout: group_timeout?,
@@ -94,6 +96,26 @@ pub(super) fn source(
         })
     })();
     Resolved { source, key, reads }
+}
+
+/// A query or a processor: SLS takes one of them.
+fn filter(reader: &mut Reader<'_>) -> Read<Option<Filter>> {
+    let query = reader.optional("query", |text| match text.trim() {
+        "" => Err("a query is not blank: leave it out to read everything"),
+        query => Ok(Filter::Query(query.to_owned())),
+    });
+    let processor = reader.optional("processor", path_part);
+    let table = reader.table;
+    if table.has("query") && table.has("processor") {
+        reader.reports.push(
+            Report::problem("config.conflict", "`query` and `processor` exclude each other")
+                .at(&table.place_of("query"), "")
+                .at(&table.place_of("processor"), "")
+                .help("keep one of them: a processor holds a query of its own"),
+        );
+        return Err(Reported);
+    }
+    Ok(query?.or(processor?.map(Filter::Processor)))
 }
 
 fn checkpoint(reader: &mut Reader<'_>) -> Read<()> {

@@ -25,6 +25,8 @@ const TARGET_RAW: u64 = 4 << 20;
 /// A shard that stands still is committed this often, so that SLS can release one that
 /// is read-only and empty.
 const IDLE_COMMIT: Duration = Duration::from_secs(30);
+/// Pause after an answer of which a filter left nothing.
+const FILTERED_PAUSE: Duration = Duration::from_millis(50);
 /// Refusals of a cursor before it is believed to be expired.
 const EXPIRED_AFTER: u32 = 3;
 
@@ -73,8 +75,15 @@ pub(crate) async fn run(mut fetcher: Fetcher) {
                 if !fetcher.stand(&tenure, &cursor, &next_cursor).await {
                     break;
                 }
+                // A filter left nothing of it: there may be more behind.
+                let moved = cursor.as_str() != next_cursor;
                 cursor = Cursor::new(next_cursor);
-                fetcher.shard.source.idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64())
+                let idle_poll = fetcher.shard.source.idle_poll;
+                if moved {
+                    idle_poll.min(FILTERED_PAUSE)
+                } else {
+                    idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64())
+                }
             }
             Err(Failure::Expired) => {
                 let restarted = stop.run_until_cancelled(fetcher.restart(tenure, &cursor)).await;
@@ -179,10 +188,9 @@ impl Fetcher {
     async fn pull(&mut self, cursor: &Cursor) -> Result<Pulled, Failure> {
         let shard = Arc::clone(&self.shard);
         let count = if self.undecodable > 2 { 1 } else { self.count };
-        let answer = shard
-            .client
-            .pull_logs(&shard.source.logstore, shard.key.shard, PullRequest::new(cursor, count))
-            .await;
+        let filter = shard.source.filter.as_ref();
+        let request = PullRequest { filter, ..PullRequest::new(cursor, count) };
+        let answer = shard.client.pull_logs(&shard.source.logstore, shard.key.shard, request).await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) if error.advice() == Advice::InvalidCursor => {
@@ -202,6 +210,9 @@ impl Fetcher {
         self.invalid = 0;
         let next_cursor = answer.next_cursor.as_str().to_owned();
         if answer.groups == 0 && answer.raw_size == 0 {
+            if answer.filtered.is_some() && answer.next_cursor != *cursor {
+                self.adapt(&answer);
+            }
             return Ok(Pulled::Nothing { next_cursor });
         }
         let summary = match self.check(&answer) {
@@ -213,10 +224,12 @@ impl Fetcher {
         if summary.logs == 0 {
             return Ok(Pulled::Nothing { next_cursor });
         }
-        let full = answer.groups >= count || answer.raw_size >= TARGET_RAW / 4;
+        let (groups, raw_size) = answer.looked_at();
+        let full = groups >= count.into() || raw_size >= TARGET_RAW / 4;
         let more = full && !answer.end_of_cursor;
         self.adapt(&answer);
-        Ok(Pulled::Batch(Box::new(batch(cursor, answer, &summary)), more))
+        let filtered = filter.is_some();
+        Ok(Pulled::Batch(Box::new(batch(cursor, answer, &summary, filtered)), more))
     }
 
     /// Never store what nobody can read back: the body must decompress and parse.
@@ -247,7 +260,8 @@ impl Fetcher {
 
     /// Asks for as many log groups as come to about the target size.
     fn adapt(&mut self, answer: &PullAnswer) {
-        let per_group = answer.raw_size / u64::from(answer.groups.max(1));
+        let (groups, raw_size) = answer.looked_at();
+        let per_group = raw_size / groups.max(1);
         let fitting = TARGET_RAW / per_group.max(1);
         self.count = u32::try_from(fitting).unwrap_or(MAX_COUNT).clamp(1, MAX_COUNT);
     }
@@ -420,7 +434,7 @@ enum Failure {
     Expired,
 }
 
-fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary) -> Batch {
+fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered: bool) -> Batch {
     // x-log-read-last-cursor numbers the last group; the first follows from the count.
     let first =
         answer.last_group_cursor.and_then(|last| (last + 1).checked_sub(u64::from(summary.groups)));
@@ -434,7 +448,7 @@ fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary) -> Batch 
         first_group_cursor: first,
         groups: summary.groups,
         logs: summary.logs,
-        query: false,
+        query: filtered,
         received_at: received,
         min_time: summary.min_time.unwrap_or(0),
         max_time: summary.max_time.unwrap_or(0),
