@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sls_relay::config::schema::TABLES;
 use sls_relay::config::{self, Loaded, LogFormat, Problems, Start};
-use sls_relay::sls::CredentialSource;
+use sls_relay::sls::{CredentialSource, Filter};
 use sls_relay::syslog::{Format, Framing};
 
 /// What the test files have for a secret.
@@ -118,6 +118,8 @@ fn what_is_written_takes_the_place_of_defaults() {
     assert_eq!(waf.start, Start::Time("2026-01-31T00:00:00Z".parse().unwrap()));
     assert_eq!(waf.heartbeat_interval, Duration::from_millis(2500));
     assert!(matches!(&waf.credentials, CredentialSource::Files { .. }));
+    assert_eq!(waf.filter, Some(Filter::Query("* | where final_action = 'block'".to_owned())));
+    assert_eq!(settings.sources[1].filter, Some(Filter::Processor("only-blocked".to_owned())));
     assert_eq!(settings.sources[1].start, Start::End);
     let [siem, archive, udp] = &settings.destinations[..] else { panic!("three destinations") };
     assert_eq!(siem.facility.name(), "local0");
@@ -162,7 +164,8 @@ fn the_packaged_example_loads_with_every_line_in_use() {
         let commented = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
         // These stand for a second way to say what other lines say.
         let other_way = |rest: &str| {
-            rest.starts_with("access_key_id =") || rest.starts_with("access_key_secret =")
+            let second = ["access_key_id =", "access_key_secret =", "processor ="];
+            second.iter().any(|key| rest.starts_with(key))
         };
         match commented {
             Some(rest) if !rest.is_empty() && !other_way(rest) => all.push_str(rest),

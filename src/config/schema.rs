@@ -177,7 +177,7 @@ static SPOOL: [Key; 3] = [
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
 ];
 
-static SOURCE: [Key; 22] = [
+static SOURCE: [Key; 24] = [
     text(
         "name",
         Derived("\"source\" when there is only one"),
@@ -228,6 +228,8 @@ static SOURCE: [Key; 22] = [
         "10 MB",
         "Most bytes a second read from one shard, decompressed.",
     ),
+    text("query", Absent, "SPL query that SLS filters with, such as \"* | where status = '403'\"."),
+    text("processor", Absent, "Name of a consume processor that SLS filters with."),
     text("region", Derived("taken from the endpoint"), "Region to sign for, in version 4."),
     text("sign_version", Text("auto"), "Version of signatures: auto, v1 or v4."),
     span(

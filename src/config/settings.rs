@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sls::{CredentialSource, Endpoint, SignVersion};
+use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
 use crate::syslog::{Facility, Format, Framing, Severity, Target};
 
 /// Everything the relay needs to run.
@@ -64,6 +64,8 @@ pub struct Source {
     pub unreadable_after: Duration,
     /// Bytes a second pulled from one shard at most, decompressed and before any filter.
     pub shard_bytes_per_second: u64,
+    /// What SLS leaves out of its answers.
+    pub filter: Option<Filter>,
     /// Access key.
     pub credentials: CredentialSource,
     /// Longest time between heartbeats; a quarter of the group's timeout if that is less.
@@ -100,6 +102,7 @@ impl Source {
             on_expired: OnExpired::Oldest,
             unreadable_after: Duration::from_secs(60),
             shard_bytes_per_second: 10_000_000,
+            filter: None,
             credentials,
             heartbeat_interval: Duration::from_secs(5),
             group_timeout: Duration::from_secs(30),

@@ -6,7 +6,7 @@ use super::read::{Read, Reader, Reported};
 use super::report::Report;
 use super::settings::{CHECKPOINT_LOOK, Checkpoint, Handover, OnExpired, Source, Start};
 use super::value::{choice, name, path_part, project, region, start};
-use crate::sls::{CredentialSource, Endpoint, SignVersion};
+use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
 
 const SIGN_VERSIONS: [(&str, SignVersion); 3] =
     [("auto", SignVersion::Auto), ("v1", SignVersion::V1), ("v4", SignVersion::V4)];
@@ -57,6 +57,7 @@ pub(super) fn source(
     let on_expired = reader.text("on_expired", |text| choice(text, &ON_EXPIRED));
     let unreadable_after = reader.span("unreadable_after");
     let shard_bytes_per_second = reader.size("shard_bytes_per_second");
+    let filter = filter(&mut reader);
     let region = reader.optional("region", region);
     let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
     let heartbeat_interval = reader.span("heartbeat_interval");
@@ -110,6 +111,7 @@ pub(super) fn source(
             on_expired: on_expired?,
             unreadable_after: unreadable_after?,
             shard_bytes_per_second: shard_bytes_per_second?,
+            filter: filter?,
             credentials: credentials?,
             heartbeat_interval: heartbeat_interval?,
             group_timeout: group_timeout?,
@@ -118,6 +120,26 @@ pub(super) fn source(
         })
     })();
     Resolved { source, key, reads }
+}
+
+/// A query or a processor: SLS takes one of them.
+fn filter(reader: &mut Reader<'_>) -> Read<Option<Filter>> {
+    let query = reader.optional("query", |text| match text.trim() {
+        "" => Err("a query is not blank: leave it out to read everything"),
+        query => Ok(Filter::Query(query.to_owned())),
+    });
+    let processor = reader.optional("processor", path_part);
+    let table = reader.table;
+    if table.has("query") && table.has("processor") {
+        reader.reports.push(
+            Report::problem("config.conflict", "`query` and `processor` exclude each other")
+                .at(&table.place_of("query"), "")
+                .at(&table.place_of("processor"), "")
+                .help("keep one of them: a processor holds a query of its own"),
+        );
+        return Err(Reported);
+    }
+    Ok(query?.or(processor?.map(Filter::Processor)))
 }
 
 fn warn_of_http(reader: &mut Reader<'_>, endpoint: &Endpoint) {

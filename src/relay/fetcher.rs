@@ -29,6 +29,8 @@ const MAX_RAW: u64 = 4 * TARGET_RAW;
 /// A shard that stands still is committed this often, so that SLS can release one that
 /// is read-only and empty.
 const IDLE_COMMIT: Duration = Duration::from_secs(30);
+/// Pause after an answer of which a filter left nothing.
+const FILTERED_PAUSE: Duration = Duration::from_millis(50);
 /// Refusals of a cursor before it is believed to be expired.
 const EXPIRED_AFTER: u32 = 3;
 
@@ -129,7 +131,8 @@ impl Fetcher {
                     let moved = cursor.as_str() != next_cursor;
                     cursor = Cursor::new(next_cursor);
                     let idle = self.shard.source.idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64());
-                    if moved { Duration::ZERO } else { idle }
+                    // A filter left nothing of it: there may be more behind.
+                    if moved { idle.min(FILTERED_PAUSE) } else { idle }
                 }
                 Err(Failure::Expired) => {
                     match stop.run_until_cancelled(self.onward(tenure, &cursor)).await {
@@ -161,6 +164,7 @@ impl Fetcher {
         let shard = Arc::clone(&self.shard);
         let count = self.count;
         let request = PullRequest {
+            filter: shard.source.filter.as_ref(),
             max_raw_bytes: (count > 1).then_some(MAX_RAW),
             budget: Some(&shard.budget),
             ..PullRequest::new(cursor, count)
@@ -172,12 +176,15 @@ impl Fetcher {
             Err(error) => return Err(self.pull_failed(cursor, count, &error).await),
         };
         self.invalid = 0;
-        self.pace.pulled(sent, answer.raw_size);
+        self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
         let at_end = answer.next_cursor == *cursor || answer.end_of_cursor;
         shard.counters.at_end.store(at_end, Ordering::Relaxed);
         if answer.groups == 0 && answer.raw_size == 0 {
             self.readable();
+            if answer.filtered.is_some() && answer.next_cursor != *cursor {
+                self.adapt(&answer);
+            }
             return Ok(Pulled::Nothing { next_cursor });
         }
         let summary = match check(&answer) {
@@ -205,10 +212,13 @@ impl Fetcher {
         if summary.logs == 0 {
             return Ok(Pulled::Nothing { next_cursor });
         }
-        let full = answer.groups >= count || answer.raw_size >= TARGET_RAW / 4;
+        let (groups, raw_size) = answer.looked_at();
+        let full = groups >= count.into() || raw_size >= TARGET_RAW / 4;
         let more = full && !answer.end_of_cursor;
         let room = answer.room.clone();
-        Ok(Pulled::Batch { batch: Box::new(batch(cursor, answer, &summary)), more, room })
+        let filtered = shard.source.filter.is_some();
+        let batch = Box::new(batch(cursor, answer, &summary, filtered));
+        Ok(Pulled::Batch { batch, more, room })
     }
 
     async fn pull_failed(&mut self, cursor: &Cursor, count: u32, error: &Error) -> Failure {
@@ -233,6 +243,7 @@ impl Fetcher {
                 let shard = Arc::clone(&self.shard);
                 let logstore = &shard.source.logstore;
                 let request = PullRequest {
+                    filter: shard.source.filter.as_ref(),
                     max_raw_bytes: Some(u64::MAX),
                     budget: Some(&shard.budget),
                     ..PullRequest::new(cursor, 1)
@@ -250,7 +261,8 @@ impl Fetcher {
     /// Asks for as many log groups as come to about the target size, and at most for twice
     /// as many as just now.
     fn adapt(&mut self, answer: &PullAnswer) {
-        let per_group = answer.raw_size / u64::from(answer.groups.max(1));
+        let (groups, raw_size) = answer.looked_at();
+        let per_group = raw_size / groups.max(1);
         let fitting = u32::try_from(TARGET_RAW / per_group.max(1)).unwrap_or(MAX_COUNT);
         self.count = fitting.min(self.count.saturating_mul(2)).clamp(1, MAX_COUNT);
     }
@@ -378,7 +390,7 @@ fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {
     })
 }
 
-fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary) -> Batch {
+fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered: bool) -> Batch {
     // x-log-read-last-cursor numbers the last group; the first follows from the count.
     let first =
         answer.last_group_cursor.and_then(|last| (last + 1).checked_sub(u64::from(summary.groups)));
@@ -392,7 +404,7 @@ fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary) -> Batch 
         first_group_cursor: first,
         groups: summary.groups,
         logs: summary.logs,
-        query: false,
+        query: filtered,
         received_at: received,
         min_time: summary.min_time.unwrap_or(0),
         max_time: summary.max_time.unwrap_or(0),

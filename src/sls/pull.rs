@@ -104,6 +104,17 @@ impl<'a> PullRequest<'a> {
     }
 }
 
+impl PullAnswer {
+    /// Log groups, and their bytes before compression, that the pull went over: with a
+    /// filter more than came back. What a pull costs, and whether it was full, goes by them.
+    pub fn looked_at(&self) -> (u64, u64) {
+        match self.filtered {
+            Some(filtered) => (filtered.groups_before, filtered.bytes_before),
+            None => (u64::from(self.groups), self.raw_size),
+        }
+    }
+}
+
 impl Client {
     /// PullLogs.
     ///

@@ -133,6 +133,39 @@ async fn end_cursor_count_and_size_bound_a_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_or_a_processor_filters_while_the_cursor_moves_over_everything() {
+    let emulator = start(25).await;
+    let cursor = begin(&emulator).await;
+    let end = emulator.end_cursor(0).unwrap();
+    emulator.set_processor("seven", "* | where id = '7'").unwrap();
+    for (key, value, ids, count) in [
+        ("query", "* | where id = '7'", &["7"][..], "1"),
+        ("processor", "seven", &["7"], "1"),
+        ("query", "* | where id = '99'", &[], "0"),
+    ] {
+        let mut ask = Ask::pull(&cursor, "1000");
+        ask.query.push((key.into(), value.into()));
+        let reply = ask.send(&emulator).await;
+        assert_eq!(reply.ids(), ids, "{key}={value}");
+        assert_eq!(reply.cursor(), end);
+        assert_eq!(reply.headers["x-log-count"], count);
+        assert_eq!(reply.headers["x-log-rawdatacount"], "25");
+        assert_eq!(reply.headers["x-log-rawdatalines"], "25");
+        assert_eq!(reply.headers["x-log-resultlines"], count);
+        assert!(reply.headers["x-log-rawdatasize"].parse::<u64>().unwrap() > 25 * 200);
+    }
+    for bad in [
+        vec![("query", "* | where id like '7'")],
+        vec![("processor", "eight")],
+        vec![("query", "*"), ("processor", "seven")],
+    ] {
+        let mut ask = Ask::pull(&cursor, "1000");
+        ask.query.extend(bad.into_iter().map(|(key, value)| (key.into(), value.into())));
+        assert_eq!(ask.send(&emulator).await.refusal(), (400, "ParameterInvalid".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_body_is_compressed_as_the_client_asks() {
     let emulator = start_with(3, SlsConfig { zstd: true, ..SlsConfig::default() }).await;
     let without = start(3).await;
@@ -164,6 +197,8 @@ async fn expired_and_unreadable_cursors_are_refused() {
     assert_eq!(Ask::pull(&oldest, "10").send(&emulator).await.ids(), ["2", "3", "4"]);
     let query = [("type", "cursor_time"), ("cursor", &*oldest)];
     let time = Ask::get(SHARD, &query).send(&emulator).await.json()["cursor_time"].clone();
+    let expired = Ask::get(SHARD, &[("type", "cursor_time"), ("cursor", &*cursor)]);
+    assert_eq!(expired.send(&emulator).await.refusal(), (400, "InvalidCursor".into()));
     let query = [("type", "cursor"), ("from", &*time.to_string())];
     let found = Ask::get(SHARD, &query).send(&emulator).await.json();
     assert_eq!(found["cursor"], oldest);
@@ -201,6 +236,11 @@ async fn a_consumer_group_goes_from_creation_to_deletion() {
     assert_eq!(change.send(&emulator).await.status, 200);
     let groups = Ask::get(GROUPS, &[]).send(&emulator).await.json();
     assert_eq!(groups, json!([{"name": "cg", "timeout": 9, "order": false}]));
+    let change =
+        Ask { method: "PUT", ..Ask::post(&format!("{GROUPS}/cg"), &[], &json!({"order": true})) };
+    assert_eq!(change.send(&emulator).await.status, 200);
+    let groups = Ask::get(GROUPS, &[]).send(&emulator).await.json();
+    assert_eq!(groups, json!([{"name": "cg", "timeout": 9, "order": true}]));
 
     let early = Ask::heartbeat("a", &[0]).send(&emulator).await;
     assert_eq!(early.refusal(), (400, "NotExistConsumerWithBody".into()));

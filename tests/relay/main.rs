@@ -6,6 +6,7 @@
 mod pipeline;
 
 mod faults;
+mod filters;
 mod outages;
 mod regressions;
 mod sharing;

@@ -8,6 +8,7 @@ use prost::Message as _;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::answer::{Answer, Refusal};
+use super::filter::Filter;
 use super::request::Request;
 use super::routes::required_cursor;
 use super::service::Service;
@@ -20,12 +21,7 @@ const MAX_PUT_BYTES: usize = 10 * 1024 * 1024;
 impl Service {
     /// PullLogs.
     pub(super) fn pull(&self, request: &Request, shard: u32) -> Result<Answer, Refusal> {
-        for unsupported in ["query", "processor"] {
-            if request.parameter(unsupported).is_some() {
-                let message = format!("parameter {unsupported} is not supported by the emulator");
-                return Err(Refusal::invalid(message));
-            }
-        }
+        let filter = self.filter(request)?;
         let cursor = required_cursor(request.required("cursor")?)?;
         let stop = request.parameter("end_cursor").map(required_cursor).transpose()?;
         let count = request.required("count")?;
@@ -34,7 +30,7 @@ impl Service {
                 Refusal::invalid(format!("parameter count={count} is not within 1 to 1000"))
             })?;
         let picked = self.state().store.pull(shard, cursor, count, stop)?;
-        let pulled = picked.encode(self.max_raw_bytes);
+        let pulled = picked.sift(self.max_raw_bytes, filter.as_ref());
         self.counters.pulls.fetch_add(1, Ordering::Relaxed);
 
         let mut headers = vec![
@@ -48,12 +44,36 @@ impl Service {
         if pulled.groups > 0 {
             headers.push(("x-log-read-last-cursor", (pulled.next - 1).to_string()));
         }
+        if let Some(counts) = pulled.sifted {
+            headers.extend([
+                ("x-log-rawdatasize", counts.bytes.to_string()),
+                ("x-log-rawdatacount", counts.groups.to_string()),
+                ("x-log-rawdatalines", counts.lines.to_string()),
+                ("x-log-resultlines", counts.left.to_string()),
+                ("x-log-failedlines", "0".to_owned()),
+            ]);
+        }
         let compression = self.compression(request);
         if let Some(name) = compression.name() {
             headers.push(("x-log-compresstype", name.to_owned()));
         }
         let body = Bytes::from(compression.apply(pulled.body));
         Ok(Answer { status: StatusCode::OK, headers, body })
+    }
+
+    /// The filter a pull names, by a query or by the name of a processor.
+    fn filter(&self, request: &Request) -> Result<Option<Filter>, Refusal> {
+        match (request.parameter("query"), request.parameter("processor")) {
+            (None, None) => Ok(None),
+            (Some(query), None) => Filter::parse(query).map(Some),
+            (None, Some(name)) => match self.state().processors.get(name) {
+                Some(filter) => Ok(Some(filter.clone())),
+                None => Err(Refusal::invalid(format!("processor {name} does not exist"))),
+            },
+            (Some(_), Some(_)) => {
+                Err(Refusal::invalid("parameters query and processor exclude each other"))
+            }
+        }
     }
 
     /// PutLogs, to the writable shards in turn.

@@ -8,6 +8,7 @@
 mod answer;
 mod auth;
 mod faults;
+mod filter;
 mod group;
 mod http;
 mod logs;
@@ -193,6 +194,17 @@ impl SlsEmulator {
     pub fn merge(&self, a: u32, b: u32) -> Result<u32, StoreError> {
         let now = self.service.unix();
         self.service.state().store.merge(a, b, now)
+    }
+
+    /// Keeps a consume processor: pulls that name it answer as if they had this query.
+    ///
+    /// # Errors
+    /// A query that the emulator does not know.
+    pub fn set_processor(&self, name: &str, query: &str) -> io::Result<()> {
+        let filter = filter::Filter::parse(query)
+            .map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.message))?;
+        self.service.state().processors.insert(name.to_owned(), filter);
+        Ok(())
     }
 
     /// A group's checkpoint of a shard as text; `None` without group, shard or commit.

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::answer::{Answer, Refusal};
 use super::auth::Key;
 use super::faults::Faults;
+use super::filter::Filter;
 use super::group::{Group, ShardFacts};
 use super::request::{Call, Request};
 use super::store::Store;
@@ -70,6 +71,7 @@ pub(super) struct Counters {
 pub(super) struct State {
     pub store: Store,
     pub groups: BTreeMap<String, Group>,
+    pub processors: BTreeMap<String, Filter>,
     pub accepted: Vec<AcceptedCheckpoint>,
     pub puts: usize,
 }
@@ -89,8 +91,13 @@ impl Service {
         store: impl FnOnce(u64) -> Store,
     ) -> Service {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        let state =
-            State { store: store(now), groups: BTreeMap::new(), accepted: Vec::new(), puts: 0 };
+        let state = State {
+            store: store(now),
+            groups: BTreeMap::new(),
+            processors: BTreeMap::new(),
+            accepted: Vec::new(),
+            puts: 0,
+        };
         Service {
             project: identity.project,
             logstore: identity.logstore,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::filter::Filter;
 use super::shard::{Shard, Stored};
 use crate::sls::wire::LogGroup;
 
@@ -83,12 +84,27 @@ pub struct Pulled {
     pub body: Vec<u8>,
     /// Log groups in it.
     pub groups: u64,
-    /// Cursor behind the last group; the request's cursor when there is none.
+    /// Cursor behind the last group looked at; the request's cursor when there is none.
     pub next: i64,
     /// Nothing follows `next` in the shard.
     pub at_end: bool,
     /// Receive time of the last group, seconds since the epoch.
     pub received: Option<u64>,
+    /// What a filter looked at and let through; none without one.
+    pub sifted: Option<Counts>,
+}
+
+/// Amounts before and after a filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes before it.
+    pub bytes: u64,
+    /// Log groups before it.
+    pub groups: u64,
+    /// Logs before it.
+    pub lines: u64,
+    /// Logs behind it.
+    pub left: u64,
 }
 
 impl Store {
@@ -218,13 +234,21 @@ impl Store {
 impl Pull {
     /// Encodes as many of the groups as fit into `max_raw` bytes, but at least one.
     pub fn encode(self, max_raw: usize) -> Pulled {
+        self.sift(max_raw, None)
+    }
+
+    /// Like [`Pull::encode`], and lets through only what the filter does. The limit is on
+    /// the bytes before it.
+    pub(super) fn sift(self, max_raw: usize, filter: Option<&Filter>) -> Pulled {
         let mut pulled = Pulled {
             body: Vec::new(),
             groups: 0,
             next: self.cursor,
             at_end: false,
             received: None,
+            sifted: None,
         };
+        let mut counts = Counts::default();
         for source in self.sources {
             let (group, received) = match source {
                 Source::Put(stored) => (stored.group, stored.received),
@@ -233,15 +257,30 @@ impl Pull {
                     (Bytes::from(make(self.shard, number).encode_to_vec()), received)
                 }
             };
-            if pulled.groups > 0 && pulled.body.len() + group.len() + 6 > max_raw {
+            let size = group.len() as u64;
+            if counts.groups > 0 && counts.bytes + size + 6 > max_raw as u64 {
                 break;
             }
-            append(&mut pulled.body, &group);
-            pulled.groups += 1;
+            counts.groups += 1;
+            counts.bytes += 1 + prost::encoding::encoded_len_varint(size) as u64 + size;
             pulled.next += 1;
             pulled.received = Some(received);
+            let group = match filter {
+                None => Some(group),
+                Some(filter) => {
+                    let sifted = filter.sift(group);
+                    counts.lines += sifted.lines;
+                    counts.left += sifted.left;
+                    sifted.group
+                }
+            };
+            if let Some(group) = group {
+                append(&mut pulled.body, &group);
+                pulled.groups += 1;
+            }
         }
         pulled.at_end = pulled.next == self.end;
+        pulled.sifted = filter.map(|_| counts);
         pulled
     }
 }
