@@ -264,4 +264,58 @@ mod tests {
         assert_eq!((status.kind, status.key_id.as_deref()), ("files", Some("LTAI")));
         assert!(status.failure.is_some());
     }
+
+    /// An address whose answers come from the test, one for each request.
+    async fn address() -> (CredentialSource, tokio::sync::mpsc::Sender<String>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (answers, mut next) = tokio::sync::mpsc::channel::<String>(1);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let Some(body) = next.recv().await else { return };
+                let head = "HTTP/1.1 200 OK\r\nDate: Sat, 31 Jan 2026 08:00:00 GMT";
+                let length = body.len();
+                let answer = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let settings = super::super::ChainSettings::new(&|name| {
+            (name == "ALIBABA_CLOUD_CREDENTIALS_URI").then(|| url.clone())
+        });
+        (CredentialSource::Link(Provider::Uri, settings), answers)
+    }
+
+    fn key(id: &str) -> String {
+        format!(
+            r#"{{"AccessKeyId":"{id}","AccessKeySecret":"s","Expiration":"2026-01-31T14:00:00Z"}}"#
+        )
+    }
+
+    #[tokio::test]
+    async fn no_call_waits_for_a_replacement_while_the_old_key_is_good() {
+        let (source, answers) = address().await;
+        let keys = Keys::load(source, None).expect("no key is needed to start");
+        let start = Instant::now();
+        answers.send(key("a")).await.expect("a server");
+        assert_eq!(keys.current(start).await.expect("a key").key_id, "a");
+
+        let due = start + Duration::from_secs(6 * 3600 - 180);
+        for _ in 0..3 {
+            // The server has no answer yet: whoever waited for it would not come back.
+            assert_eq!(keys.current(due).await.expect("the old key").key_id, "a");
+        }
+        answers.send("no key".to_owned()).await.expect("a server");
+        keys.answered().await;
+        assert!(keys.status(due).failure.is_some());
+        assert_eq!(keys.current(due).await.expect("the old key").key_id, "a");
+
+        let later = due + Duration::from_secs(10);
+        assert_eq!(keys.current(later).await.expect("the old key").key_id, "a");
+        answers.send(key("b")).await.expect("a server");
+        keys.answered().await;
+        assert_eq!(keys.current(later).await.expect("the new key").key_id, "b");
+        assert!(keys.status(later).failure.is_none());
+    }
 }
