@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 
 use super::clock::{Clock, parse_http_date};
-use super::credentials::{CredentialSource, Credentials, Keys};
+use super::credentials::{CredentialSource, Credentials, CredentialsStatus, Keys};
 use super::endpoint::Endpoint;
 use super::error::{Advice, Context, Error};
 use super::refusal::{Answer, Refusal};
@@ -78,7 +78,8 @@ const MAX_ERROR_BYTES: u64 = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Client {
-    /// Loads credentials and root certificates; may block. Nothing is sent yet.
+    /// Loads credentials and root certificates; may block. Nothing is sent yet: a key that
+    /// must be asked for is fetched at the first call, and again ahead of its end.
     ///
     /// # Errors
     /// A project or user agent that cannot be sent, credentials that cannot be loaded, no
@@ -95,6 +96,7 @@ impl Client {
             SignVersion::V1 => None,
             SignVersion::V4 => Some(region.ok_or(Error::NoRegion)?),
         };
+        let keys = Keys::load(config.credentials, config.tls.as_deref())?;
         let tls = match config.tls {
             Some(tls) => Arc::unwrap_or_clone(tls),
             None => system_tls(config.endpoint.is_https())?,
@@ -116,7 +118,7 @@ impl Client {
         let shared = Shared {
             http,
             origin,
-            keys: Keys::load(config.credentials)?,
+            keys,
             clock: Clock::default(),
             timeout: config.timeout,
             max_raw_bytes: config.max_raw_bytes,
@@ -142,6 +144,11 @@ impl Client {
     /// Seconds that SLS's clock is ahead of this machine's, by the last answer.
     pub fn clock_offset(&self) -> i64 {
         self.shared.clock.offset()
+    }
+
+    /// The credentials in use.
+    pub fn credentials_status(&self) -> CredentialsStatus {
+        self.shared.keys.status(Instant::now())
     }
 
     pub(super) fn max_raw_bytes(&self) -> u64 {
@@ -189,7 +196,7 @@ impl Client {
     pub(super) async fn send<'a>(&self, call: &'a Call) -> Result<Received<'a>, Error> {
         let (mut clock_tried, mut keys_tried) = (false, false);
         loop {
-            let credentials = self.shared.keys.current().await;
+            let credentials = self.shared.keys.current(Instant::now()).await?;
             let refusal = match self.attempt(call, &credentials).await {
                 Err(Error::Refused(refusal)) => refusal,
                 other => return other,
@@ -332,7 +339,7 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// TLS that trusts what this machine trusts. Without https nothing is looked up.
-fn system_tls(needed: bool) -> Result<rustls::ClientConfig, Error> {
+pub(super) fn system_tls(needed: bool) -> Result<rustls::ClientConfig, Error> {
     let mut roots = rustls::RootCertStore::empty();
     if needed {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
