@@ -11,6 +11,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::answer::{Answer, Refusal};
+use super::asked;
 use super::auth::Key;
 use super::faults::Faults;
 use super::group::{Group, ShardFacts};
@@ -72,6 +73,7 @@ pub(super) struct State {
     pub groups: BTreeMap<String, Group>,
     pub accepted: Vec<AcceptedCheckpoint>,
     pub puts: usize,
+    pub asked: asked::Log,
 }
 
 /// Settings of a [`Service`].
@@ -89,8 +91,13 @@ impl Service {
         store: impl FnOnce(u64) -> Store,
     ) -> Service {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        let state =
-            State { store: store(now), groups: BTreeMap::new(), accepted: Vec::new(), puts: 0 };
+        let state = State {
+            store: store(now),
+            groups: BTreeMap::new(),
+            accepted: Vec::new(),
+            puts: 0,
+            asked: asked::Log::default(),
+        };
         Service {
             project: identity.project,
             logstore: identity.logstore,
