@@ -10,4 +10,6 @@ mod pipeline;
 mod scene;
 
 mod encoding;
+mod flow;
 mod positions;
+mod setup;

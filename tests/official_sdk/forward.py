@@ -51,9 +51,10 @@ class Line:
 class Forwarder(ConsumerProcessorBase):
     """One shard's processor."""
 
-    def __init__(self, address):
+    def __init__(self, address, save_every_batch):
         super().__init__()
         self.address = address
+        self.save_every_batch = save_every_batch
 
     def process(self, log_groups, check_point_tracker):
         logs = PullLogResponse.loggroups_to_flattern_list(
@@ -65,7 +66,8 @@ class Forwarder(ConsumerProcessorBase):
                 line.send(message(log))
         finally:
             line.close()
-        self.save_checkpoint(check_point_tracker)
+        # Unforced, the library sends a checkpoint every three seconds at most.
+        self.save_checkpoint(check_point_tracker, force=self.save_every_batch)
 
 
 def message(log):
@@ -81,6 +83,7 @@ def main():
         options.add_argument("--" + name, required=True)
     options.add_argument("--consumer")
     options.add_argument("--in-order", action="store_true")
+    options.add_argument("--save-every-batch", action="store_true")
     options.add_argument("--heartbeat", type=int, default=1, help="seconds; the timeout is twice that")
     options.add_argument("--groups-per-pull", type=int, default=1000)
     given = options.parse_args()
@@ -106,7 +109,7 @@ def main():
             in_order=given.in_order,
             max_fetch_log_group_size=given.groups_per_pull,
         ),
-        args=((host, int(port)),),
+        args=((host, int(port)), given.save_every_batch),
     )
     worker.start()
     # A wait without a timeout would not let the signal handler run on some platforms.
