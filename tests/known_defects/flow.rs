@@ -1,5 +1,8 @@
 //! From a pull to the receiver: what is skipped, and what comes although something failed.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use sls_relay::emulator::receiver::Mode;
 use sls_relay::emulator::sls::{Asked, Fault, FaultKind, Operation};
 use sls_relay::sls::wire::LogGroup;
@@ -27,8 +30,7 @@ async fn one_bad_log_drops_the_rest_of_its_batch() {
         scene.put_until_one_arrives(0, 4).await;
         let mut before = ids(0, 0..1);
         before.insert("0/1/0".to_owned());
-        let first: std::collections::BTreeSet<_> =
-            scene.arrived().intersection(&ids(0, 0..4)).cloned().collect();
+        let first: BTreeSet<_> = scene.arrived().intersection(&ids(0, 0..4)).cloned().collect();
         assert_eq!(first, before, "mended");
         wait_for("a checkpoint behind them", || scene.passed(0) >= 4).await;
     };
@@ -73,16 +75,17 @@ async fn a_batch_that_could_not_be_sent_is_skipped() {
     tokio::join!(sdk, relay);
 }
 
+/// A group of about a mebibyte.
+fn large(shard: u32, number: u64) -> LogGroup {
+    let mut group = group(shard, number);
+    group.logs[0].contents.push(content("filler", vec![b'x'; 1 << 20]));
+    group
+}
+
 /// The SDK asks for the same number of log groups however large they are; the relay asks
 /// for as many as fit its memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pull_size_does_not_follow_the_size_of_log_groups() {
-    const LARGE: usize = 1 << 20;
-    let large = |shard, number| {
-        let mut group = group(shard, number);
-        group.logs[0].contents.push(content("filler", vec![b'x'; LARGE]));
-        group
-    };
     let counts = |asked: Vec<Asked>| -> Vec<u32> {
         let answered = asked.into_iter().filter(|asked| asked.status == Some(200));
         answered.filter_map(|asked| asked.count()).collect()
@@ -109,33 +112,36 @@ async fn the_pull_size_does_not_follow_the_size_of_log_groups() {
     tokio::join!(sdk, relay);
 }
 
-/// An outage of the service in the middle ends: nothing is lost, and nothing goes on to fail.
+/// The network fails for longer than the group's timeout. Early versions of the SDK never
+/// came back; this one and the relay do, the relay without reading anything twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_repeat_for_ever_after_a_network_flap() {
     let flap = async |scene: &Scene| {
         scene.all_arrived(&ids(0, 0..5)).await;
-        let faults = scene.emulator().faults();
-        for kind in [FaultKind::Reset, FaultKind::BadGateway] {
-            faults.add(Fault::new(kind).on(Operation::Heartbeat).times(2));
-            faults.add(Fault::new(kind).on(Operation::Pull).times(2));
-        }
+        wait_for("the checkpoint", || scene.committed(0)).await;
+        let name = scene.held(0).await;
+        scene.emulator().faults().add(Fault::new(FaultKind::Reset));
         scene.put(0, 5);
+        wait_for("the group's timeout", || scene.holder(0).is_none()).await;
+        scene.emulator().faults().clear();
         scene.all_arrived(&ids(0, 0..6)).await;
-        wait_for("the end of the flap", || faults.is_clear()).await;
-        let seen = scene.emulator().requests().len();
+        let start = scene.emulator().requests().len();
         scene.put(0, 6);
         scene.all_arrived(&ids(0, 0..7)).await;
-        let heartbeats = || {
-            let later = scene.emulator().requests().split_off(seen);
-            later.into_iter().filter(|asked| asked.call == "HeartBeat").collect::<Vec<_>>()
-        };
-        wait_for("heartbeats", || heartbeats().len() >= 3).await;
-        heartbeats()
+        wait_for("three heartbeats in a row to be answered", || {
+            let heartbeats = scene.heartbeats_since(start, &name);
+            heartbeats
+                .rsplit(|asked| asked.status != Some(200))
+                .next()
+                .is_some_and(|answered| answered.len() >= 3)
+        })
+        .await;
+        scene.heartbeats_since(start, &name)
     };
     let sdk = async {
         let Some(python) = python() else { return };
         let scene = Scene::new(&[5]).await;
-        let _sdk = scene.sdk(&python, &["--heartbeat", "3"]);
+        let _sdk = scene.sdk(&python, &["--save-every-batch"]);
         flap(&scene).await;
     };
     let relay = async {
@@ -146,6 +152,34 @@ async fn errors_repeat_for_ever_after_a_network_flap() {
         assert!(heartbeats.iter().all(|asked| asked.status == Some(200)), "{heartbeats:?}");
         let arrivals = scene.arrivals();
         assert_eq!(arrivals.len(), scene.arrived().len(), "twice: {arrivals:?}");
+    };
+    tokio::join!(sdk, relay);
+}
+
+/// Heartbeats that take long beside pulls of megabytes: no shard is lost over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_heartbeats_beside_huge_pulls_cost_the_shards() {
+    let read = async |scene: &Scene| {
+        let slow = |milliseconds| FaultKind::Slow(Duration::from_millis(milliseconds));
+        scene.emulator().faults().add(Fault::new(slow(600)).on(Operation::Heartbeat));
+        scene.emulator().faults().add(Fault::new(slow(400)).on(Operation::Pull));
+        scene.all_arrived(&ids(0, 0..24)).await;
+        let heartbeats = scene.asked("HeartBeat");
+        let held = heartbeats.iter().all(|asked| asked.held() == Some(vec![0]));
+        assert!(held && heartbeats.len() >= 3, "{heartbeats:?}");
+        assert_eq!(scene.arrivals().len(), scene.arrived().len());
+    };
+    let sdk = async {
+        let Some(python) = python() else { return };
+        let scene = Scene::serve(&[24], large).await;
+        let _sdk = scene.sdk(&python, &[]);
+        read(&scene).await;
+    };
+    let relay = async {
+        let scene = Scene::serve(&[24], large).await;
+        let relay = scene.relay().await;
+        read(&scene).await;
+        relay.stop().await;
     };
     tokio::join!(sdk, relay);
 }

@@ -8,8 +8,11 @@
 #[path = "../support/pipeline.rs"]
 mod pipeline;
 mod scene;
+#[path = "../support/sdk.rs"]
+mod sdk;
 
 mod encoding;
 mod flow;
+mod membership;
 mod positions;
 mod setup;

@@ -1,5 +1,7 @@
 //! Where reading goes on: expired checkpoints and empty shards.
 
+use std::collections::BTreeSet;
+
 use crate::pipeline::wait_for;
 use crate::scene::{GROUP, Scene, ids, python};
 
@@ -63,6 +65,47 @@ async fn an_empty_read_only_shard_is_never_released() {
         let held = || scene.emulator().holders(GROUP);
         wait_for("the others only", || held().into_keys().eq([0, 2, 3])).await;
         relay.stop().await;
+    };
+    tokio::join!(sdk, relay);
+}
+
+/// Children of a split wait for their parents in an ordered group. The SDK never commits an
+/// empty parent, so that its children are never read; the relay reads all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_of_an_empty_parent_are_never_read_in_order() {
+    // Shard 0 has logs and the children 2 and 3, shard 1 is empty and has 4 and 5.
+    let split = async || {
+        let scene = Scene::new(&[2, 0]).await;
+        scene.make_group(3, true).await;
+        scene.emulator().split(0).unwrap();
+        scene.emulator().split(1).unwrap();
+        (2..6).for_each(|shard| scene.put(shard, 0));
+        scene
+    };
+    let children = |shards: std::ops::Range<u32>| -> BTreeSet<String> {
+        shards.flat_map(|shard| ids(shard, 0..1)).collect()
+    };
+    let sdk = async {
+        let Some(python) = python() else { return };
+        let scene = split().await;
+        let _sdk = scene.sdk(&python, &["--in-order", "--save-every-batch"]);
+        scene.all_arrived(&children(2..4)).await;
+        let pulls = || {
+            let pulls = scene.asked("PullLogs").into_iter();
+            pulls.filter(|asked| asked.shard == Some(1)).count()
+        };
+        wait_for("several empty pulls", || pulls() >= 8).await;
+        assert!(scene.arrived().is_disjoint(&children(4..6)), "mended");
+        assert_eq!(scene.emulator().checkpoint(GROUP, 1), None, "mended");
+    };
+    let relay = async {
+        let scene = split().await;
+        let relay = scene.relay().await;
+        scene.all_arrived(&children(2..6)).await;
+        relay.stop().await;
+        let arrivals = scene.arrivals();
+        let at = |id: &str| arrivals.iter().position(|arrived| arrived == id).unwrap();
+        assert!(at("0/1/2") < at("2/0/0").min(at("3/0/0")), "{arrivals:?}");
     };
     tokio::join!(sdk, relay);
 }

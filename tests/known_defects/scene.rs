@@ -1,15 +1,13 @@
 //! One emulated logstore with one receiver, for the SDK or for the relay.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sls_relay::config::Settings;
 use sls_relay::emulator::receiver::{Receiver, ReceiverConfig};
 use sls_relay::emulator::sls::{Asked, Generator, SlsConfig, SlsEmulator, cursor_number};
@@ -19,10 +17,13 @@ use sls_relay::sls::{Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, SignVersion};
 use tempfile::TempDir;
 
 use crate::pipeline::{Ends, Running, wait_for};
+use crate::sdk::Script;
 
 pub(crate) use crate::pipeline::GROUP;
+pub(crate) use crate::sdk::python;
 
 pub(crate) const LOGSTORE: &str = "demo-logstore";
+pub(crate) const OTHER: &str = "other";
 pub(crate) const LOGS_PER_GROUP: u64 = 3;
 
 pub(crate) struct Scene {
@@ -34,23 +35,12 @@ pub(crate) struct Scene {
     first: Vec<i64>,
 }
 
-/// The SDK as a process of its own.
-pub(crate) struct Sdk {
-    child: Child,
-    complaints: Option<JoinHandle<String>>,
-}
+/// The SDK with a processor that behaves as the sample does.
+pub(crate) struct Sdk(Script);
 
-/// The interpreter that has the SDK; without it only the relay plays, but not in CI.
-pub(crate) fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/venv/bin/python");
-    if python.exists() {
-        return Some(python);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing, run ./test", python.display());
-    // Not println: the test harness would keep that to itself.
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "LEFT OUT: official SDK (run ./test)").unwrap();
-    None
+/// Another consumer of the group, which sends heartbeats and reads nothing.
+pub(crate) struct Other {
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Scene {
@@ -101,26 +91,17 @@ impl Scene {
     }
 
     pub(crate) fn sdk(&self, python: &Path, more: &[&str]) -> Sdk {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/official_sdk/forward.py");
         let endpoint = format!("localhost:{}", self.emulator().address().port());
-        let mut child = Command::new(python)
-            .arg(script)
-            .args(["--endpoint", &endpoint, "--project", "demo-project"])
-            .args(["--logstore", LOGSTORE, "--group", GROUP])
-            .args(["--key-id", self.ends.key_id(), "--key-secret", self.ends.key_secret()])
-            .args(["--syslog", &self.syslog().to_string()])
-            .args(more)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let complaints = std::thread::spawn(move || {
-            let mut complaints = Vec::new();
-            let _ = stderr.read_to_end(&mut complaints);
-            String::from_utf8_lossy(&complaints).into_owned()
-        });
-        Sdk { child, complaints: Some(complaints) }
+        let common = [
+            ["--endpoint", &endpoint],
+            ["--project", "demo-project"],
+            ["--logstore", LOGSTORE],
+            ["--key-id", self.ends.key_id()],
+            ["--key-secret", self.ends.key_secret()],
+            ["--group", GROUP],
+            ["--syslog", &self.syslog().to_string()],
+        ];
+        Sdk(Script::start(python, "forward.py", &[common.as_flattened(), more].concat()))
     }
 
     /// A client of one's own: another consumer, or an operator.
@@ -142,6 +123,34 @@ impl Scene {
 
     pub(crate) async fn make_group(&self, timeout_s: u32, order: bool) {
         self.client().create_consumer_group(LOGSTORE, GROUP, timeout_s, order).await.unwrap();
+    }
+
+    /// Lets another consumer join; its first heartbeat is answered by the time this returns.
+    pub(crate) async fn other(&self) -> Other {
+        let client = self.client();
+        let beat = async move |reported: Vec<u32>| {
+            let timeout = Duration::from_secs(30);
+            client.heartbeat(LOGSTORE, GROUP, OTHER, &reported, timeout).await
+        };
+        let mut held = beat(Vec::new()).await.unwrap();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                held = beat(std::mem::take(&mut held)).await.unwrap_or_default();
+            }
+        });
+        Other { task }
+    }
+
+    /// Who holds a shard.
+    pub(crate) fn holder(&self, shard: u32) -> Option<String> {
+        self.emulator().holders(GROUP).remove(&shard)
+    }
+
+    /// Waits until a shard is held and gives the consumer's name.
+    pub(crate) async fn held(&self, shard: u32) -> String {
+        wait_for("someone to hold the shard", || self.holder(shard).is_some()).await;
+        self.holder(shard).unwrap()
     }
 
     fn syslog(&self) -> SocketAddr {
@@ -185,7 +194,20 @@ impl Scene {
 
     /// All requests of one call.
     pub(crate) fn asked(&self, call: &str) -> Vec<Asked> {
-        self.emulator().requests().into_iter().filter(|asked| asked.call == call).collect()
+        self.asked_since(0, call)
+    }
+
+    /// The requests of one call behind the first `start` of all.
+    pub(crate) fn asked_since(&self, start: usize, call: &str) -> Vec<Asked> {
+        let requests = self.emulator().requests().into_iter().skip(start);
+        requests.filter(|asked| asked.call == call).collect()
+    }
+
+    /// The same for the heartbeats of one consumer.
+    pub(crate) fn heartbeats_since(&self, start: usize, consumer: &str) -> Vec<Asked> {
+        let mut heartbeats = self.asked_since(start, "HeartBeat");
+        heartbeats.retain(|asked| asked.parameter("consumer") == Some(consumer));
+        heartbeats
     }
 
     /// Number of groups that the checkpoint of a shard has passed.
@@ -202,20 +224,19 @@ impl Scene {
 
 impl Sdk {
     pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.0.signal(Signal::TERM);
     }
 
     /// Waits for its end; gives its status and what it complained about.
     pub(crate) async fn end(mut self) -> (ExitStatus, String) {
-        wait_for("the SDK to end", || self.child.try_wait().unwrap().is_some()).await;
-        (self.child.wait().unwrap(), self.complaints.take().unwrap().join().unwrap())
+        wait_for("the SDK to end", || self.0.has_ended()).await;
+        self.0.end()
     }
 }
 
-impl Drop for Sdk {
+impl Drop for Other {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.task.abort();
     }
 }
 
