@@ -250,6 +250,7 @@ impl Checkpointer {
         }
         if state.consumer == shard.consumer {
             tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.twin", consumer = %shard.consumer, %checkpoint, "another process commits under this relay's consumer name, as a copy of this machine or of its spool would; the shard is not pulled here any more. Stop the other process, or stop it and remove the file \"identity\" from its spool directory, then restart this relay");
+            shard.counters.twin.store(true, std::sync::atomic::Ordering::Relaxed);
             return Err(Committed::Twin);
         }
         tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = "sls.checkpoint_set", consumer = %state.consumer, %checkpoint, "the checkpoint was set by somebody else; the shard is taken anew from there");

@@ -5,8 +5,12 @@
 #[path = "../support/pipeline.rs"]
 mod pipeline;
 
+mod checkpoints;
+mod delivered;
 mod faults;
 mod filters;
+mod gaps;
 mod outages;
 mod regressions;
 mod sharing;
+mod unreadable;

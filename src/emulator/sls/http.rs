@@ -143,6 +143,7 @@ fn instead(kind: FaultKind) -> Option<Answer> {
         | FaultKind::Truncated
         | FaultKind::Corrupt
         | FaultKind::WrongRawSize
+        | FaultKind::HugeRawSize
         | FaultKind::EmptyCursor => return None,
     };
     Some(Refusal::new(status, code, "a fault of the emulator").into())
