@@ -73,14 +73,16 @@ async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = delivered(&ends, dir.path());
     settings.destinations[0].drain_bytes = 20_000;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
     let relay = Running::start(settings.clone()).await;
+    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 3000).await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
     wait_for("a commit", || !ends.emulator.checkpoint_log().is_empty()).await;
     // Carried out, and answered too late for the relay to hear of it.
     let slow = FaultKind::Slow(Duration::from_secs(60));
     ends.emulator.faults().add(Fault::new(slow).on(Operation::Checkpoint));
     let known = ends.emulator.checkpoint_log().len();
     wait_for("another commit", || ends.emulator.checkpoint_log().len() > known).await;
-    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 3000).await;
     ends.receiver.set_mode(Mode::Refuse).await.unwrap();
     relay.stop().await;
     ends.emulator.faults().clear();
