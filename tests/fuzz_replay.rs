@@ -21,7 +21,7 @@ type Target = fn(&[u8]);
 /// The input that is running, and since when.
 type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
 
-const TARGETS: u64 = 4;
+const TARGETS: u64 = 5;
 /// Bytes: no input may ask for more at once. Inputs are far smaller; this is the limit of an
 /// encoded header, and a little.
 const LARGEST_ALLOCATION: usize = (16 << 20) + (64 << 10);
@@ -38,6 +38,11 @@ fn pull_answers_of_any_bytes_are_read_or_refused() {
 #[test]
 fn decompressed_answers_of_any_bytes_are_read_or_refused() {
     replay("decompressed_answer", sls::fuzz::decompressed_answer);
+}
+
+#[test]
+fn credential_documents_of_any_bytes_are_read_or_refused() {
+    replay("credential_document", sls::fuzz::credential_document);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Entry points for fuzzing: they take any bytes, and panic only on a defect.
 
 use super::body::{Compression, decompress};
-use super::walk;
+use super::{credentials, walk};
 
 /// The largest raw size tried, bytes: mutations should not spend their time on memory.
 const LARGEST: u64 = 1 << 20;
@@ -31,6 +31,21 @@ pub fn pull_answer(data: &[u8]) {
     }
     assert_eq!(raw.len() as u64, raw_size, "a body comes out at its size");
     decompressed_answer(&raw);
+}
+
+/// Reads the bytes as a document with an access key.
+///
+/// Layout: one byte kind (modulo 4: metadata service or credentials URI, STS, profile of
+/// the command line tool, shared profile; with bit 2 set the first two have status 403),
+/// the document.
+///
+/// # Panics
+/// When a key is accepted that no header can carry, or what is wrong is told at length or
+/// with control characters.
+pub fn credential_document(data: &[u8]) {
+    if let Some((kind, document)) = data.split_first() {
+        credentials::fuzz::read(*kind, document);
+    }
 }
 
 /// Checks and walks the bytes as a decompressed PullLogs answer.

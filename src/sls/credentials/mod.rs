@@ -11,6 +11,7 @@ mod document;
 mod ecs;
 mod environment;
 mod error;
+pub(super) mod fuzz;
 mod held;
 mod http;
 mod ini_profile;

@@ -11,6 +11,8 @@ use crate::sls::sign::percent_encode;
 
 /// Seconds that an assumed role is asked for, unless a profile says otherwise.
 pub(super) const DURATION: u32 = 3600;
+/// Bytes; an account has sixteen digits and a role at most 64 characters.
+const LONGEST_ARN: usize = 256;
 
 /// A role that STS is asked for.
 pub(super) struct Role {
@@ -33,6 +35,12 @@ impl Role {
         region: Option<&str>,
         vpc: bool,
     ) -> Result<Self, Miss> {
+        if arn.len() > LONGEST_ARN || super::flaw(arn).is_some() {
+            return Err(Miss::unusable(
+                "the ARN of the role",
+                "is none: acs:ram::ACCOUNT:role/NAME",
+            ));
+        }
         let session = session.or_else(|| settings.get(variable::ROLE_SESSION_NAME));
         Ok(Self {
             base: base(settings, region, vpc)?,
