@@ -92,6 +92,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(source.start, Start::Begin);
     assert_eq!(source.heartbeat_interval, Duration::from_secs(5));
     assert_eq!(source.group_timeout, Duration::from_secs(30));
+    assert_eq!((source.order, source.manage_group), (None, false));
     assert_eq!(source.credentials.load().unwrap().key_id, "LTAI-environment");
     let destination = &settings.destinations[0];
     assert_eq!(destination.name, "syslog");
@@ -120,6 +121,7 @@ fn what_is_written_takes_the_place_of_defaults() {
     assert!(matches!(&waf.credentials, CredentialSource::Files { .. }));
     assert_eq!(waf.filter, Some(Filter::Query("* | where final_action = 'block'".to_owned())));
     assert_eq!(settings.sources[1].filter, Some(Filter::Processor("only-blocked".to_owned())));
+    assert_eq!((waf.order, waf.manage_group), (Some(true), true));
     assert_eq!(settings.sources[1].start, Start::End);
     let [siem, archive, udp] = &settings.destinations[..] else { panic!("three destinations") };
     assert_eq!(siem.facility.name(), "local0");

@@ -177,7 +177,7 @@ static SPOOL: [Key; 3] = [
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
 ];
 
-static SOURCE: [Key; 19] = [
+static SOURCE: [Key; 21] = [
     text(
         "name",
         Derived("\"source\" when there is only one"),
@@ -210,8 +210,19 @@ static SOURCE: [Key; 19] = [
         5 * SECOND,
         24 * HOUR,
         "30 s",
-        "Timeout of a group that is made here, in whole seconds.",
+        "Timeout of the consumer group, in whole seconds; see manage_group.",
     ),
+    text(
+        "order",
+        Derived("as the group is; unordered for one that is made here"),
+        "Whether shards wait for those they were split or merged from: ordered or unordered.",
+    ),
+    Key {
+        name: "manage_group",
+        kind: Kind::Flag,
+        default: Text("false"),
+        doc: "Whether an existing group is changed to group_timeout and order, for all its consumers.",
+    },
     span("idle_poll", 100, HOUR, "1 s", "Pause before a shard with nothing new is asked again."),
     text("access_key_id", Absent, "Access key id."),
     path("access_key_id_file", Absent, "File with the access key id."),

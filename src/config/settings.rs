@@ -55,8 +55,12 @@ pub struct Source {
     pub credentials: CredentialSource,
     /// Longest time between heartbeats; a quarter of the group's timeout if that is less.
     pub heartbeat_interval: Duration,
-    /// Timeout of a group that is made here. An existing group is used as it is.
+    /// Timeout of a group that is made here, or changed because of `manage_group`.
     pub group_timeout: Duration,
+    /// Whether the group is ordered; as it is, or not where it is made, if that is none.
+    pub order: Option<bool>,
+    /// Whether an existing group is changed to `group_timeout` and `order`.
+    pub manage_group: bool,
     /// Pause between two pulls of a shard that has nothing new.
     pub idle_poll: Duration,
 }
@@ -83,6 +87,8 @@ impl Source {
             credentials,
             heartbeat_interval: Duration::from_secs(5),
             group_timeout: Duration::from_secs(30),
+            order: None,
+            manage_group: false,
             idle_poll: Duration::from_secs(1),
         }
     }

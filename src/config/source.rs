@@ -48,6 +48,8 @@ pub(super) fn source(
     let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
     let heartbeat_interval = reader.span("heartbeat_interval");
     let group_timeout = reader.span("group_timeout");
+    let order = reader.optional("order", order);
+    let manage_group = reader.flag("manage_group");
     let idle_poll = reader.span("idle_poll");
     let key = credentials::written(&mut reader);
     if let Ok(endpoint) = &endpoint {
@@ -92,10 +94,21 @@ pub(super) fn source(
             credentials: credentials?,
             heartbeat_interval: heartbeat_interval?,
             group_timeout: group_timeout?,
+            order: order?,
+            manage_group: manage_group?,
             idle_poll: idle_poll?,
         })
     })();
     Resolved { source, key, reads }
+}
+
+/// Both words are alike and mean the opposite: none is suggested for the other.
+fn order(text: &str) -> Result<bool, String> {
+    match text {
+        "ordered" => Ok(true),
+        "unordered" => Ok(false),
+        _ => Err(format!("{text:?} is neither ordered nor unordered")),
+    }
 }
 
 /// A query or a processor: SLS takes one of them.

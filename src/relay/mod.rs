@@ -6,6 +6,7 @@ mod checkpointer;
 mod connection;
 mod encoder;
 mod fetcher;
+mod group;
 mod sender;
 mod shard;
 mod source;

@@ -7,6 +7,7 @@ mod pipeline;
 
 mod faults;
 mod filters;
+mod groups;
 mod outages;
 mod regressions;
 mod sharing;
