@@ -177,7 +177,7 @@ static SPOOL: [Key; 3] = [
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
 ];
 
-static SOURCE: [Key; 21] = [
+static SOURCE: [Key; 24] = [
     text(
         "name",
         Derived("\"source\" when there is only one"),
@@ -198,6 +198,14 @@ static SOURCE: [Key; 21] = [
     text("checkpoint", Text("spooled"), "When a checkpoint is committed: spooled."),
     text("region", Derived("taken from the endpoint"), "Region to sign for, in version 4."),
     text("sign_version", Text("auto"), "Version of signatures: auto, v1 or v4."),
+    Key {
+        name: "proxy",
+        kind: Kind::Address,
+        default: Absent,
+        doc: "HTTP proxy: http://HOST:PORT or https://; or environment for HTTPS_PROXY and NO_PROXY.",
+    },
+    text("connect_to", Absent, "IP:PORT to connect to in place of the endpoint's own address."),
+    path("ca_file", Absent, "PEM file of certificates to believe in place of the system's."),
     span(
         "heartbeat_interval",
         SECOND,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
+use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
 use crate::syslog::{Facility, Format, Framing, Severity, Target};
 
 /// Everything the relay needs to run.
@@ -41,6 +41,8 @@ pub struct Source {
     pub region: Option<String>,
     /// Version of signatures.
     pub sign: SignVersion,
+    /// The way to the endpoint.
+    pub network: Network,
     /// Project.
     pub project: String,
     /// Logstore.
@@ -79,6 +81,7 @@ impl Source {
             endpoint,
             region: None,
             sign: SignVersion::Auto,
+            network: Network::default(),
             project: project.into(),
             logstore: logstore.into(),
             consumer_group: consumer_group.into(),

@@ -2,6 +2,7 @@
 
 use super::credentials;
 use super::given::GivenTable;
+use super::network::network;
 use super::read::{Read, Reader, Reported};
 use super::report::Report;
 use super::settings::{Source, Start};
@@ -46,6 +47,7 @@ pub(super) fn source(
     let checkpoint = checkpoint(&mut reader);
     let region = reader.optional("region", region);
     let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
+    let network = network(&mut reader, endpoint.as_ref().ok());
     let heartbeat_interval = reader.span("heartbeat_interval");
     let group_timeout = reader.span("group_timeout");
     let order = reader.optional("order", order);
@@ -86,6 +88,7 @@ pub(super) fn source(
             endpoint: endpoint?,
             region: region?,
             sign: sign?,
+            network: network?,
             project: project?,
             logstore: logstore?,
             consumer_group: consumer_group?,

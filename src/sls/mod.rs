@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod error;
 pub mod fuzz;
 pub mod membership;
+pub mod network;
 mod operations;
 mod pull;
 pub mod refusal;
@@ -28,6 +29,7 @@ pub use cursor::Cursor;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Advice, DecodeError, Error};
 pub use membership::{Action, Membership, MembershipConfig};
+pub use network::{Network, Proxy, Route};
 pub use operations::{
     CheckpointState, ConsumerGroup, CursorFrom, GroupCreation, Logstore, Project, ShardInfo,
 };

@@ -70,6 +70,7 @@ impl Scene {
             user_agent: "operator".to_owned(),
             timeout: Duration::from_secs(30),
             max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
+            network: source.network,
             tls: None,
         });
         Self { ends, dir, client: client.unwrap(), logstore: source.logstore }
