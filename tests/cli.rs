@@ -7,6 +7,7 @@ mod pipeline;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use pipeline::{Ends, Running, wait_for};
 use sls_relay::emulator::receiver::Mode;
@@ -107,6 +108,44 @@ fn an_emulator_says_how_to_reach_it_and_check_reaches_it() {
     let offline = check("not-the-secret", &["--offline"]);
     assert_eq!(offline.status.code(), Some(0));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "check made something");
+}
+
+#[test]
+fn proxy_variables_count_only_when_they_are_asked_for() {
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://relay:hidden-word@{}", proxy.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for connection in proxy.incoming() {
+            *count.lock().unwrap() += 1;
+            drop(connection);
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let check = |lines: &str, env: &[(&str, &str)]| {
+        let path = dir.path().join("relay.toml");
+        let text = format!(
+            "[spool]\ndir = \"{}\"\n[[source]]\nendpoint = \"http://127.0.0.1:1\"\nproject = \"p\"\n\
+             logstore = \"l\"\nconsumer_group = \"g\"\naccess_key_id = \"id\"\n\
+             access_key_secret = \"secret\"\n{lines}\n[[destination]]\nto = \"udp://127.0.0.1:9\"\n",
+            dir.path().join("spool").display()
+        );
+        std::fs::write(&path, text).unwrap();
+        let mut command = relay(&["check", "--config", path.to_str().unwrap()]);
+        let output = command.envs(env.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(69), "{output:?}");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!said.contains("hidden-word"), "{said}");
+        (std::mem::take(&mut *asked.lock().unwrap()) > 0, said)
+    };
+    let variables = [("HTTP_PROXY", &*address), ("ALL_PROXY", &*address)];
+    let not_here = [("HTTP_PROXY", &*address), ("NO_PROXY", "127.0.0.1")];
+    assert!(!check("", &variables).0);
+    assert!(check("proxy = \"environment\"", &variables).0);
+    assert!(!check("proxy = \"environment\"", &not_here).0);
+    let (asked, said) = check(&format!("proxy = \"{address}\""), &not_here);
+    assert!(asked && said.contains("http://***@127.0.0.1"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sls_relay::config::schema::TABLES;
 use sls_relay::config::{self, Loaded, LogFormat, Problems, Start};
-use sls_relay::sls::{CredentialSource, Filter};
+use sls_relay::sls::{CredentialSource, Filter, Route};
 use sls_relay::syslog::{Format, Framing};
 
 /// What the test files have for a secret.
@@ -92,6 +92,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(source.start, Start::Begin);
     assert_eq!(source.heartbeat_interval, Duration::from_secs(5));
     assert_eq!(source.group_timeout, Duration::from_secs(30));
+    assert_eq!((source.order, source.manage_group), (None, false));
     assert_eq!(source.credentials.load().unwrap().key_id, "LTAI-environment");
     let destination = &settings.destinations[0];
     assert_eq!(destination.name, "syslog");
@@ -120,6 +121,12 @@ fn what_is_written_takes_the_place_of_defaults() {
     assert!(matches!(&waf.credentials, CredentialSource::Files { .. }));
     assert_eq!(waf.filter, Some(Filter::Query("* | where final_action = 'block'".to_owned())));
     assert_eq!(settings.sources[1].filter, Some(Filter::Processor("only-blocked".to_owned())));
+    let Route::Proxy(proxy) = &waf.network.route else { panic!("a proxy") };
+    assert_eq!(proxy.to_string(), "http://***@proxy.example:3128");
+    assert_eq!(waf.network.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    let audit = &settings.sources[1].network.route;
+    assert_eq!(*audit, Route::Address("[2001:db8::5]:443".parse().unwrap()));
+    assert_eq!((waf.order, waf.manage_group), (Some(true), true));
     assert_eq!(settings.sources[1].start, Start::End);
     let [siem, archive, udp] = &settings.destinations[..] else { panic!("three destinations") };
     assert_eq!(siem.facility.name(), "local0");
@@ -164,7 +171,7 @@ fn the_packaged_example_loads_with_every_line_in_use() {
         let commented = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
         // These stand for a second way to say what other lines say.
         let other_way = |rest: &str| {
-            let second = ["access_key_id =", "access_key_secret =", "processor ="];
+            let second = ["access_key_id =", "access_key_secret =", "processor =", "connect_to ="];
             second.iter().any(|key| rest.starts_with(key))
         };
         match commented {

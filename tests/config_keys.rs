@@ -91,7 +91,10 @@ fn half_a_key_in_the_environment_is_named() {
 
 #[test]
 fn settings_and_problems_never_show_a_secret() {
-    let source = format!("access_key_id = \"LTAI\"\naccess_key_secret = \"{SECRET}\"");
+    let source = format!(
+        "access_key_id = \"LTAI\"\naccess_key_secret = \"{SECRET}\"\n\
+         proxy = \"http://{SECRET}:{SECRET}@proxy.example:3128\""
+    );
     let loaded = parse(&source, &[]).unwrap();
     assert_eq!(loaded.settings.sources[0].credentials.load().unwrap().key_secret, SECRET);
     assert!(!format!("{loaded:?}").contains(SECRET));

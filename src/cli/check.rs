@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigArgs, exit, output};
 use crate::config::{Destination, Settings, Source, Start};
 use crate::relay;
-use crate::sls::{Advice, Client, CursorFrom, Error, PullRequest};
+use crate::sls::{Advice, Client, CursorFrom, Error, PullRequest, Route};
 use crate::syslog::{Scheme, transport};
 
 #[derive(Args, Debug)]
@@ -139,6 +139,20 @@ fn check_spool(settings: &Settings, findings: &mut Findings) {
 fn describe_source(source: &Source, findings: &mut Findings) {
     findings
         .note("logstore", &format!("{} {}/{}", source.endpoint, source.project, source.logstore));
+    match &source.network.route {
+        Route::Direct => {}
+        Route::Address(address) => {
+            findings.note("address", &format!("{address}, whatever the endpoint's name says"));
+        }
+        Route::Proxy(proxy) => findings.note("proxy", &proxy.to_string()),
+        Route::Environment => {
+            findings.note("proxy", "as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say");
+        }
+    }
+    if let Some(path) = &source.network.ca_file {
+        let detail = format!("only those signed as {} says", path.display());
+        findings.note("certificates", &detail);
+    }
     let how = if source.start == Start::Begin {
         "; set start = \"end\" or a time to begin later"
     } else {

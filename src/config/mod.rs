@@ -12,6 +12,7 @@ mod environment;
 mod given;
 mod mask;
 mod nearest;
+mod network;
 mod parse;
 mod read;
 mod report;

@@ -155,18 +155,18 @@ use Fallback::{Absent, Derived, Required, Text};
 
 /// The whole file.
 pub static TABLES: [Table; 4] = [
-    Table { name: "spool", many: false, doc: "Where logs wait on disk.", keys: &SPOOL },
+    Table { name: "spool", many: false, doc: "Where logs wait on disk.", keys: SPOOL },
     Table {
         name: "source",
         many: true,
         doc: "A logstore, read through a consumer group.",
-        keys: &SOURCE,
+        keys: SOURCE,
     },
-    Table { name: "destination", many: true, doc: "A syslog receiver.", keys: &DESTINATION },
-    Table { name: "log", many: false, doc: "The relay's own log.", keys: &LOG },
+    Table { name: "destination", many: true, doc: "A syslog receiver.", keys: DESTINATION },
+    Table { name: "log", many: false, doc: "The relay's own log.", keys: LOG },
 ];
 
-static SPOOL: [Key; 3] = [
+static SPOOL: &[Key] = &[
     path("dir", Required, "Directory of the spool, used by one relay alone."),
     size(
         "max_bytes",
@@ -177,7 +177,7 @@ static SPOOL: [Key; 3] = [
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
 ];
 
-static SOURCE: [Key; 24] = [
+static SOURCE: &[Key] = &[
     text(
         "name",
         Derived("\"source\" when there is only one"),
@@ -232,6 +232,14 @@ static SOURCE: [Key; 24] = [
     text("processor", Absent, "Name of a consume processor that SLS filters with."),
     text("region", Derived("taken from the endpoint"), "Region to sign for, in version 4."),
     text("sign_version", Text("auto"), "Version of signatures: auto, v1 or v4."),
+    Key {
+        name: "proxy",
+        kind: Kind::Address,
+        default: Absent,
+        doc: "HTTP proxy: http://HOST:PORT or https://; or environment for HTTPS_PROXY and NO_PROXY.",
+    },
+    text("connect_to", Absent, "IP:PORT to connect to in place of the endpoint's own address."),
+    path("ca_file", Absent, "PEM file of certificates to believe in place of the system's."),
     span(
         "heartbeat_interval",
         SECOND,
@@ -244,8 +252,19 @@ static SOURCE: [Key; 24] = [
         5 * SECOND,
         24 * HOUR,
         "30 s",
-        "Timeout of a group that is made here, in whole seconds.",
+        "Timeout of the consumer group, in whole seconds; see manage_group.",
     ),
+    text(
+        "order",
+        Derived("as the group is; unordered for one that is made here"),
+        "Whether shards wait for those they were split or merged from: ordered or unordered.",
+    ),
+    Key {
+        name: "manage_group",
+        kind: Kind::Flag,
+        default: Text("false"),
+        doc: "Whether an existing group is changed to group_timeout and order, for all its consumers.",
+    },
     span("idle_poll", 100, HOUR, "1 s", "Pause before a shard with nothing new is asked again."),
     text("access_key_id", Absent, "Access key id."),
     path("access_key_id_file", Absent, "File with the access key id."),
@@ -259,7 +278,7 @@ static SOURCE: [Key; 24] = [
     path("security_token_file", Absent, "File with the security token of a temporary key."),
 ];
 
-static DESTINATION: [Key; 18] = [
+static DESTINATION: &[Key] = &[
     text(
         "name",
         Derived("\"syslog\" when there is only one"),
@@ -308,7 +327,7 @@ static DESTINATION: [Key; 18] = [
     },
 ];
 
-static LOG: [Key; 2] = [
+static LOG: &[Key] = &[
     text("level", Text("info"), "error, warn, info, debug, trace or off; or target=level pairs."),
     text("format", Text("text"), "Form of a line: text or json."),
 ];

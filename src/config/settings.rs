@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
+use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
 use crate::syslog::{Facility, Format, Framing, Severity, Target};
 
 /// Everything the relay needs to run.
@@ -44,6 +44,8 @@ pub struct Source {
     pub region: Option<String>,
     /// Version of signatures.
     pub sign: SignVersion,
+    /// The way to the endpoint.
+    pub network: Network,
     /// Project.
     pub project: String,
     /// Logstore.
@@ -70,10 +72,14 @@ pub struct Source {
     pub credentials: CredentialSource,
     /// Longest time between heartbeats; a quarter of the group's timeout if that is less.
     pub heartbeat_interval: Duration,
-    /// Timeout of a group that is made here. An existing group is used as it is.
+    /// Timeout of a group that is made here, or changed because of `manage_group`.
     pub group_timeout: Duration,
     /// How often it is checked that nobody else has moved a held shard's checkpoint.
     pub checkpoint_look: Duration,
+    /// Whether the group is ordered; as it is, or not where it is made, if that is none.
+    pub order: Option<bool>,
+    /// Whether an existing group is changed to `group_timeout` and `order`.
+    pub manage_group: bool,
     /// Pause between two pulls of a shard that has nothing new.
     pub idle_poll: Duration,
 }
@@ -92,6 +98,7 @@ impl Source {
             endpoint,
             region: None,
             sign: SignVersion::Auto,
+            network: Network::default(),
             project: project.into(),
             logstore: logstore.into(),
             consumer_group: consumer_group.into(),
@@ -107,6 +114,8 @@ impl Source {
             heartbeat_interval: Duration::from_secs(5),
             group_timeout: Duration::from_secs(30),
             checkpoint_look: CHECKPOINT_LOOK,
+            order: None,
+            manage_group: false,
             idle_poll: Duration::from_secs(1),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::credentials;
 use super::given::GivenTable;
+use super::network::network;
 use super::read::{Read, Reader, Reported};
 use super::report::Report;
 use super::settings::{CHECKPOINT_LOOK, Checkpoint, Handover, OnExpired, Source, Start};
@@ -60,8 +61,11 @@ pub(super) fn source(
     let filter = filter(&mut reader);
     let region = reader.optional("region", region);
     let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
+    let network = network(&mut reader, endpoint.as_ref().ok());
     let heartbeat_interval = reader.span("heartbeat_interval");
     let group_timeout = reader.span("group_timeout");
+    let order = reader.optional("order", order);
+    let manage_group = reader.flag("manage_group");
     let idle_poll = reader.span("idle_poll");
     let key = credentials::written(&mut reader);
     if let Ok(endpoint) = &endpoint {
@@ -101,6 +105,7 @@ pub(super) fn source(
             endpoint: endpoint?,
             region: region?,
             sign: sign?,
+            network: network?,
             project: project?,
             logstore: logstore?,
             consumer_group: consumer_group?,
@@ -116,10 +121,21 @@ pub(super) fn source(
             heartbeat_interval: heartbeat_interval?,
             group_timeout: group_timeout?,
             checkpoint_look: CHECKPOINT_LOOK,
+            order: order?,
+            manage_group: manage_group?,
             idle_poll: idle_poll?,
         })
     })();
     Resolved { source, key, reads }
+}
+
+/// Both words are alike and mean the opposite: none is suggested for the other.
+fn order(text: &str) -> Result<bool, String> {
+    match text {
+        "ordered" => Ok(true),
+        "unordered" => Ok(false),
+        _ => Err(format!("{text:?} is neither ordered nor unordered")),
+    }
 }
 
 /// A query or a processor: SLS takes one of them.

@@ -8,6 +8,7 @@ mod connection;
 mod encoder;
 mod expired;
 mod fetcher;
+mod group;
 mod marks;
 mod notice;
 mod pace;

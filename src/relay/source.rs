@@ -7,16 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::{Backoff, Outage, Say};
+use super::backoff::{Outage, Say};
 use super::chain;
+use super::group::{Group, READ_AGAIN};
 use super::shard::{self, Ended, Shard};
 use super::status::Counters;
 use crate::config::{self, Start};
-use crate::sls::{Action, Advice, Client, Error, Membership, MembershipConfig, PullBudget};
+use crate::sls::{Action, Client, Error, Membership, MembershipConfig, PullBudget};
 use crate::spool::{ShardKey, Spool};
 
 /// Most time a stop waits for the last commits once delivery has ended.
@@ -42,6 +43,8 @@ pub(crate) struct Source {
 struct Running {
     source: Source,
     membership: Membership,
+    group: Arc<Group>,
+    look_again: Arc<Notify>,
     tasks: JoinSet<(u32, Ended)>,
     stops: HashMap<u32, (CancellationToken, AbortHandle)>,
     group_lost: bool,
@@ -70,65 +73,43 @@ pub(crate) fn announce(settings: &config::Source) {
 pub(crate) async fn run(source: Source) {
     let stop = source.stop.clone();
     let settings = Arc::clone(&source.settings);
-    let group_timeout = tokio::select! {
-        timeout = ensure_group(&source) => timeout,
-        () = stop.cancelled() => return,
-    };
-    let heartbeat_interval = settings.heartbeat_interval.min(group_timeout / 4);
-    let membership = Membership::new(MembershipConfig { heartbeat_interval, group_timeout });
+    let group = Arc::new(Group::new(source.client.clone(), Arc::clone(&settings)));
+    let Some(group_timeout) = stop.run_until_cancelled(group.ensure()).await else { return };
+    let (changed, group_timeout) = watch::channel(group_timeout);
+    let look_again = Arc::new(Notify::new());
+    let times = times(&settings, *group_timeout.borrow());
     let running = Running {
         source,
-        membership,
+        membership: Membership::new(times),
+        group: Arc::clone(&group),
+        look_again: Arc::clone(&look_again),
         tasks: JoinSet::new(),
         stops: HashMap::new(),
         group_lost: false,
         twins: BTreeSet::new(),
     };
-    running.run(heartbeat_interval, stop).await;
-}
-
-/// Finds or makes the consumer group and returns its timeout.
-async fn ensure_group(source: &Source) -> Duration {
-    let settings = &source.settings;
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-    let mut outage = Outage::default();
-    loop {
-        match find_or_make_group(&source.client, settings).await {
-            Ok(timeout) => {
-                if let Some(lasted) = outage.recovered(Instant::now()) {
-                    tracing::info!(source = %settings.name, seconds = lasted.as_secs(), "the consumer group is reached");
-                }
-                return timeout;
-            }
-            Err(error) => {
-                if outage.failed(Instant::now()) != Say::Nothing {
-                    tracing::error!(source = %settings.name, code = error.code(), request_id = error.request_id(), "{}; tried again until it works", chain(&error));
-                }
-                let slow = matches!(error.advice(), Advice::Operator | Advice::RefreshCredentials);
-                let hint = if slow { Duration::from_secs(5) } else { Duration::ZERO };
-                tokio::time::sleep(backoff.next(hint)).await;
-            }
-        }
+    tokio::select! {
+        () = group.watch(changed, READ_AGAIN, &look_again) => {}
+        () = running.run(times.heartbeat_interval, group_timeout, stop) => {}
     }
 }
 
-async fn find_or_make_group(client: &Client, settings: &config::Source) -> Result<Duration, Error> {
-    let config::Source { logstore, consumer_group, group_timeout, name, .. } = settings;
-    let groups = client.list_consumer_groups(logstore).await?;
-    if let Some(group) = groups.into_iter().find(|group| group.name == *consumer_group) {
-        return Ok(Duration::from_secs(u64::from(group.timeout_s.max(1))));
-    }
-    let seconds = u32::try_from(group_timeout.as_secs().max(1)).unwrap_or(u32::MAX);
-    client.create_consumer_group(logstore, consumer_group, seconds, false).await?;
-    tracing::info!(source = %name, group = %consumer_group, timeout_s = seconds, "consumer group made");
-    Ok(Duration::from_secs(u64::from(seconds)))
+/// The group's timeout decides, whatever was configured.
+fn times(settings: &config::Source, group_timeout: Duration) -> MembershipConfig {
+    let heartbeat_interval = settings.heartbeat_interval.min(group_timeout / 4);
+    MembershipConfig { heartbeat_interval, group_timeout }
 }
 
 impl Running {
-    async fn run(mut self, interval: Duration, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        mut interval: Duration,
+        mut group_timeout: watch::Receiver<Duration>,
+        stop: CancellationToken,
+    ) {
         let mut timer = tokio::time::interval(interval);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut watch = tokio::time::interval(Duration::from_millis(200).min(interval));
+        let mut ticks = tokio::time::interval(Duration::from_millis(200).min(interval));
         let mut outage = Outage::default();
         let mut beat = None;
         let mut stopping = false;
@@ -160,7 +141,14 @@ impl Running {
                     beat = Some(Box::pin(self.heartbeat(interval)));
                 }
                 Some(ended) = self.tasks.join_next_with_id() => self.on_ended(ended),
-                _ = watch.tick() => {
+                Ok(()) = group_timeout.changed() => {
+                    let times = times(&self.source.settings, *group_timeout.borrow_and_update());
+                    self.membership.set_times(times);
+                    interval = times.heartbeat_interval;
+                    timer = tokio::time::interval(interval);
+                    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                }
+                _ = ticks.tick() => {
                     let actions = self.membership.on_tick(Instant::now());
                     self.act(actions);
                 }
@@ -186,8 +174,9 @@ impl Running {
         let settings = Arc::clone(&self.source.settings);
         let consumer = self.source.consumer.clone();
         let group_lost = std::mem::take(&mut self.group_lost);
+        let group = Arc::clone(&self.group);
         async move {
-            if group_lost && let Err(error) = find_or_make_group(&client, &settings).await {
+            if group_lost && let Err(error) = group.find_or_make().await {
                 return (Instant::now(), Err(error));
             }
             let sent_at = Instant::now();
@@ -211,6 +200,8 @@ impl Running {
                 if outage.failed(Instant::now()) != Say::Nothing {
                     tracing::warn!(source = %name, code = error.code(), request_id = error.request_id(), "{}; the shards are kept until the lease ends", chain(&error));
                 }
+                // A timeout made shorter by someone shows itself by a lease that has ended.
+                self.look_again.notify_one();
                 let actions = self.membership.on_heartbeat_error(&error);
                 // Someone deleted the group. It is made again with the next heartbeat.
                 self.group_lost = error.code() == "sls.group_unknown";

@@ -194,6 +194,7 @@ pub(crate) fn client(
         ),
         timeout: CALL_TIMEOUT,
         max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
+        network: settings.network.clone(),
         tls: None,
     };
     Client::new(config).map_err(|source| RelayError::Source { name: settings.name.clone(), source })

@@ -16,6 +16,7 @@ use super::clock::{Clock, parse_http_date};
 use super::credentials::{CredentialSource, Credentials, CredentialsStatus, Keys};
 use super::endpoint::Endpoint;
 use super::error::{Advice, Context, Error};
+use super::network::{Network, Route};
 use super::refusal::{Answer, Refusal};
 use super::request::{self, Call, Origin};
 
@@ -38,7 +39,9 @@ pub struct ClientConfig {
     pub timeout: Duration,
     /// The largest PullLogs answer accepted, bytes after decompression.
     pub max_raw_bytes: u64,
-    /// TLS settings in place of the machine's root certificates.
+    /// The way to SLS.
+    pub network: Network,
+    /// TLS settings in place of all that [`Network`] says of certificates.
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -70,6 +73,8 @@ struct Shared {
     clock: Clock,
     timeout: Duration,
     max_raw_bytes: u64,
+    /// What a connection without an answer is called.
+    failure: &'static str,
 }
 
 /// Answers other than log groups are small: checkpoints of some thousand shards fit.
@@ -99,17 +104,24 @@ impl Client {
         let keys = Keys::load(config.credentials, config.tls.as_deref())?;
         let tls = match config.tls {
             Some(tls) => Arc::unwrap_or_clone(tls),
-            None => system_tls(config.endpoint.is_https())?,
+            None => config.network.tls(&config.endpoint)?,
         };
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(config.endpoint.is_https())
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
+            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout));
+        let route = &config.network.route;
+        let http = route
+            .apply(http, &config.endpoint.host_header(&config.project))?
             .build()
             .map_err(|source| Error::Setup { source: source.into() })?;
+        let endpoint = match route {
+            Route::Address(_) => config.endpoint.clone().without_port(),
+            _ => config.endpoint.clone(),
+        };
         let origin = Origin {
+            connect_to: endpoint.url_base(&config.project),
             endpoint: config.endpoint,
             project: config.project,
             user_agent: config.user_agent,
@@ -122,6 +134,7 @@ impl Client {
             clock: Clock::default(),
             timeout: config.timeout,
             max_raw_bytes: config.max_raw_bytes,
+            failure: config.network.route.failure(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -239,7 +252,7 @@ impl Client {
         }
         let response = request.send().await.map_err(|source| Error::Transport {
             call: call.context.clone(),
-            failure: "no answer",
+            failure: self.shared.failure,
             source: source.without_url(),
         })?;
         let received = Received { call: &call.context, response };
@@ -338,24 +351,6 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// TLS that trusts what this machine trusts. Without https nothing is looked up.
-pub(super) fn system_tls(needed: bool) -> Result<rustls::ClientConfig, Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    if needed {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(Error::NoRoots);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|source| Error::Setup { source: source.into() })?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,6 +369,7 @@ mod tests {
             user_agent: "test".into(),
             timeout: Duration::from_secs(5),
             max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
+            network: Network::default(),
             tls: None,
         })
     }

@@ -99,6 +99,12 @@ impl Endpoint {
         }
     }
 
+    /// The same endpoint at the usual port of its scheme.
+    #[must_use]
+    pub(super) fn without_port(self) -> Self {
+        Self { port: None, ..self }
+    }
+
     /// The region's id, such as `cn-hangzhou`, where the host has the form
     /// `{region}[-intranet|-internal|-share].log.…` (or `.sls.…`).
     pub fn region(&self) -> Option<String> {
@@ -128,7 +134,8 @@ impl Endpoint {
             .map_or(self.host == "localhost", |address| address.to_canonical().is_loopback())
     }
 
-    fn is_direct(&self) -> bool {
+    /// Whether it is an IP literal or `localhost`, connected to as written.
+    pub fn is_direct(&self) -> bool {
         self.address.is_some() || self.host == "localhost"
     }
 }

@@ -56,6 +56,20 @@ pub enum Error {
         "no root certificates found on this machine: install ca-certificates, or name a file in SSL_CERT_FILE"
     )]
     NoRoots,
+    /// The file of certificates to believe cannot be read.
+    #[error("cannot read the certificates in {}: check the path, its permissions, and that it is PEM", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file of certificates to believe holds none.
+    #[error("{} holds no certificate: put the one that signed the certificate of SLS there, as PEM", path.display())]
+    CaFileEmpty {
+        /// The file.
+        path: PathBuf,
+    },
     /// The HTTP client cannot be set up.
     #[error("cannot set up the HTTPS client: this is a defect, please report it")]
     Setup {
@@ -171,6 +185,8 @@ impl Error {
             Self::Name { .. } => "sls.name_invalid",
             Self::NoRegion => "sls.no_region",
             Self::NoRoots => "sls.no_root_certificates",
+            Self::CaFile { .. } => "sls.ca_file",
+            Self::CaFileEmpty { .. } => "sls.ca_file_empty",
             Self::Setup { .. } => "sls.setup",
             Self::Transport { .. } => "sls.transport",
             Self::Timeout { .. } => "sls.timeout",
@@ -194,6 +210,8 @@ impl Error {
             | Self::Name { .. }
             | Self::NoRegion
             | Self::NoRoots
+            | Self::CaFile { .. }
+            | Self::CaFileEmpty { .. }
             | Self::Setup { .. } => Advice::Operator,
         }
     }

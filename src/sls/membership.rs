@@ -64,6 +64,12 @@ impl Membership {
         Self { config, shards: BTreeMap::new(), lost: BTreeSet::new(), answered: None }
     }
 
+    /// The group's timeout was changed. The lease of the last answered heartbeat ends by
+    /// the new times.
+    pub fn set_times(&mut self, config: MembershipConfig) {
+        self.config = config;
+    }
+
     /// The body of the next heartbeat: everything still touched, that is held and
     /// draining shards. Make it right before sending.
     pub fn heartbeat_body(&mut self) -> Vec<u32> {

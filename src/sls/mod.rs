@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod error;
 pub mod fuzz;
 pub mod membership;
+pub mod network;
 mod operations;
 mod pull;
 pub mod refusal;
@@ -32,6 +33,7 @@ pub use cursor::Cursor;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Advice, DecodeError, Error};
 pub use membership::{Action, Membership, MembershipConfig};
+pub use network::{Network, Proxy, Route};
 pub use operations::{
     CheckpointState, ConsumerGroup, CursorFrom, GroupCreation, Logstore, Project, ShardInfo,
 };

@@ -222,6 +222,10 @@ static TABLE: &[(When, Meaning)] = &[
             "grant the RAM user or role the actions that consuming needs",
         ),
     ),
+    (
+        Status(407, 407),
+        meaning("sls.proxy_refused", Advice::Operator, "check the user and password of the proxy"),
+    ),
     (Status(408, 408), UNAVAILABLE),
     (Status(500, 599), UNAVAILABLE),
     (

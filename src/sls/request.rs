@@ -27,6 +27,8 @@ pub(super) struct Call {
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub(super) endpoint: Endpoint,
+    /// What requests begin with: scheme, host and port.
+    pub(super) connect_to: String,
     pub(super) project: String,
     pub(super) user_agent: String,
     /// The region to sign for with version 4; without it version 1 signs.
@@ -161,7 +163,7 @@ pub(super) fn check_project(name: &str) -> Result<(), Error> {
 }
 
 fn url(call: &Call, origin: &Origin) -> String {
-    let mut url = origin.endpoint.url_base(&origin.project);
+    let mut url = origin.connect_to.clone();
     url.push_str(&sign::encode_path(&call.path));
     for (position, (key, value)) in call.query.iter().enumerate() {
         url.push(if position == 0 { '?' } else { '&' });

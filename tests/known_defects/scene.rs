@@ -116,6 +116,7 @@ impl Scene {
             user_agent: "other".to_owned(),
             timeout: Duration::from_secs(30),
             max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
+            network: settings.network,
             tls: None,
         };
         Client::new(config).unwrap()

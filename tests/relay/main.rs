@@ -10,6 +10,7 @@ mod delivered;
 mod faults;
 mod filters;
 mod gaps;
+mod groups;
 mod outages;
 mod regressions;
 mod sharing;

@@ -7,6 +7,7 @@ mod answers;
 mod bodies;
 mod client;
 mod errors;
+mod network;
 mod operations;
 mod signing;
 mod stub;
@@ -14,7 +15,7 @@ mod tls;
 
 use serde_json::Value;
 use sls_relay::sls::{
-    Client, ClientConfig, CredentialSource, Credentials, DEFAULT_MAX_RAW_BYTES, Endpoint,
+    Client, ClientConfig, CredentialSource, Credentials, DEFAULT_MAX_RAW_BYTES, Endpoint, Network,
     SignVersion,
 };
 use std::time::Duration;
@@ -61,6 +62,7 @@ fn config(endpoint: &str) -> ClientConfig {
         user_agent: "sls-relay/test (group/consumer)".into(),
         timeout: Duration::from_secs(20),
         max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
+        network: Network::default(),
         tls: None,
     }
 }

@@ -10,20 +10,24 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config;
 
-fn der(name: &str) -> Vec<u8> {
+pub(crate) fn der(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/fixtures/sls/tls/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(path).expect("read the fixture")
 }
 
 /// A server for 127.0.0.1 with a certificate nobody has signed.
 fn acceptor() -> TlsAcceptor {
+    acceptor_with("cert.der", "key.der")
+}
+
+pub(crate) fn acceptor_with(certificate: &str, key: &str) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der("key.der")));
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der(key)));
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
-        .with_single_cert(vec![CertificateDer::from(der("cert.der"))], key)
+        .with_single_cert(vec![CertificateDer::from(der(certificate))], key)
         .expect("certificate and key");
     TlsAcceptor::from(Arc::new(config))
 }

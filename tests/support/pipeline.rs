@@ -98,6 +98,7 @@ impl Ends {
             user_agent: "another process".to_owned(),
             timeout: Duration::from_secs(10),
             max_raw_bytes: 64 << 20,
+            network: source.network.clone(),
             tls: None,
         })
         .unwrap()

@@ -11,8 +11,8 @@ use super::held::{Held, Look};
 use super::http::Http;
 use super::provider::{Issued, Miss, Provider};
 use super::{CredentialSource, Credentials, chain};
-use crate::sls::client::system_tls;
 use crate::sls::error::Error;
+use crate::sls::network::system_tls;
 
 /// The credentials of a client at one moment; contains no secret.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Keys {
                 let tls = match tls {
                     Some(tls) => tls.clone(),
                     // The metadata service needs no certificates.
-                    None => system_tls(true).or_else(|_| system_tls(false))?,
+                    None => system_tls()?,
                 };
                 Some(Http::new(tls).map_err(|source| Error::Setup { source: source.into() })?)
             }
