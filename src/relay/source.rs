@@ -34,10 +34,19 @@ pub(crate) struct Source {
 /// The running shards.
 struct Running {
     source: Source,
+    times: MembershipConfig,
     membership: Membership,
     tasks: JoinSet<(u32, Ended)>,
     stops: HashMap<u32, (CancellationToken, AbortHandle)>,
     group_lost: bool,
+}
+
+/// What came of a heartbeat.
+struct Answered {
+    sent_at: Instant,
+    /// The timeout of the group, where it had to be found or made first.
+    group_timeout: Option<Duration>,
+    reply: Result<Vec<u32>, Error>,
 }
 
 /// Says where a source starts: the first thing that an operator should read.
@@ -65,16 +74,28 @@ pub(crate) async fn run(source: Source) {
         timeout = ensure_group(&source) => timeout,
         () = stop.cancelled() => return,
     };
-    let heartbeat_interval = settings.heartbeat_interval.min(group_timeout / 4);
-    let membership = Membership::new(MembershipConfig { heartbeat_interval, group_timeout });
+    let times = times(&settings, group_timeout);
     let running = Running {
         source,
-        membership,
+        times,
+        membership: Membership::new(times),
         tasks: JoinSet::new(),
         stops: HashMap::new(),
         group_lost: false,
     };
-    running.run(heartbeat_interval, stop).await;
+    running.run(stop).await;
+}
+
+/// The group may have been made with a shorter timeout than ours: then we hurry.
+fn times(settings: &config::Source, group_timeout: Duration) -> MembershipConfig {
+    let heartbeat_interval = settings.heartbeat_interval.min(group_timeout / 4);
+    MembershipConfig { heartbeat_interval, group_timeout }
+}
+
+fn heartbeat_timer(times: MembershipConfig) -> tokio::time::Interval {
+    let mut timer = tokio::time::interval(times.heartbeat_interval);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    timer
 }
 
 /// Finds or makes the consumer group and returns its timeout.
@@ -115,10 +136,10 @@ async fn find_or_make_group(client: &Client, settings: &config::Source) -> Resul
 }
 
 impl Running {
-    async fn run(mut self, interval: Duration, stop: CancellationToken) {
-        let mut timer = tokio::time::interval(interval);
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut watch = tokio::time::interval(Duration::from_millis(200).min(interval));
+    async fn run(mut self, stop: CancellationToken) {
+        let mut timer = heartbeat_timer(self.times);
+        let watch = Duration::from_millis(200).min(self.times.heartbeat_interval);
+        let mut watch = tokio::time::interval(watch);
         let mut outage = Outage::default();
         let mut beat = None;
         let mut stopping: Option<Instant> = None;
@@ -140,12 +161,17 @@ impl Running {
                 }
             };
             tokio::select! {
-                (sent_at, reply) = under_way => {
+                answered = under_way => {
                     beat = None;
-                    self.on_reply(sent_at, reply, &mut outage);
+                    let well = self.on_answer(answered, &mut outage);
+                    if timer.period() != self.times.heartbeat_interval {
+                        timer = heartbeat_timer(self.times);
+                    } else if !well {
+                        timer.reset_after(self.times.retry_interval());
+                    }
                 }
                 _ = timer.tick(), if idle => {
-                    beat = Some(Box::pin(self.heartbeat(interval)));
+                    beat = Some(Box::pin(self.heartbeat()));
                 }
                 Some(ended) = self.tasks.join_next_with_id() => self.on_ended(ended),
                 _ = watch.tick() => {
@@ -161,35 +187,49 @@ impl Running {
     }
 
     /// One heartbeat, with a body made now and a timeout that leaves room for another.
-    fn heartbeat(
-        &mut self,
-        interval: Duration,
-    ) -> impl Future<Output = (Instant, Result<Vec<u32>, Error>)> + use<> {
+    fn heartbeat(&mut self) -> impl Future<Output = Answered> + use<> {
         let body = self.membership.heartbeat_body();
+        let timeout = self.times.heartbeat_timeout();
         let client = self.source.client.clone();
         let settings = Arc::clone(&self.source.settings);
         let consumer = self.source.consumer.clone();
         let group_lost = std::mem::take(&mut self.group_lost);
         async move {
-            if group_lost && let Err(error) = find_or_make_group(&client, &settings).await {
-                return (Instant::now(), Err(error));
+            let mut group_timeout = None;
+            if group_lost {
+                // Nothing is held: there is no lease that this could eat.
+                match find_or_make_group(&client, &settings).await {
+                    Ok(timeout) => group_timeout = Some(timeout),
+                    Err(error) => {
+                        return Answered {
+                            sent_at: Instant::now(),
+                            group_timeout,
+                            reply: Err(error),
+                        };
+                    }
+                }
             }
             let sent_at = Instant::now();
             let config::Source { logstore, consumer_group, .. } = &*settings;
-            let timeout = interval.max(Duration::from_secs(1));
             let reply = client.heartbeat(logstore, consumer_group, &consumer, &body, timeout).await;
-            (sent_at, reply)
+            Answered { sent_at, group_timeout, reply }
         }
     }
 
-    fn on_reply(&mut self, sent_at: Instant, reply: Result<Vec<u32>, Error>, outage: &mut Outage) {
+    /// Returns whether the heartbeat was answered well.
+    fn on_answer(&mut self, answered: Answered, outage: &mut Outage) -> bool {
+        if let Some(group_timeout) = answered.group_timeout {
+            self.times = times(&self.source.settings, group_timeout);
+            self.membership.set_times(self.times);
+        }
         let name = &self.source.settings.name;
-        let actions = match reply {
+        let well = answered.reply.is_ok();
+        let actions = match answered.reply {
             Ok(shards) => {
                 if let Some(lasted) = outage.recovered(Instant::now()) {
                     tracing::info!(source = %name, seconds = lasted.as_secs(), "heartbeats are answered again");
                 }
-                self.membership.on_heartbeat(sent_at, &shards)
+                self.membership.on_heartbeat(answered.sent_at, Instant::now(), &shards)
             }
             Err(error) => {
                 if outage.failed(Instant::now()) != Say::Nothing {
@@ -202,6 +242,7 @@ impl Running {
             }
         };
         self.act(actions);
+        well
     }
 
     fn act(&mut self, actions: Vec<Action>) {
