@@ -198,4 +198,6 @@ impl Membership {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
