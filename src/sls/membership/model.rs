@@ -226,7 +226,7 @@ impl World {
                 }
                 Did::Started(shard, _) => self.say(|| format!("c{name} takes shard {shard}")),
                 Did::Exited => self.say(|| format!("c{name} exits")),
-                Did::Pull(..) => {}
+                Did::Pull(..) | Did::Told => {}
             }
             match did {
                 Did::Send(id, ask) => {
@@ -250,6 +250,8 @@ impl World {
                         return Err(format!("c{name} starts shard {shard} without a lease"));
                     }
                 }
+                Did::Told if self.consumers[name].tasks.is_empty() => {}
+                Did::Told => return Err(format!("c{name} works on after it was told of its loss")),
                 Did::Exited => {
                     let away = self.config.group_timeout.mul_f64(2.0 * self.rng.f64());
                     self.consumers[name].up_at = self.now + away;

@@ -85,6 +85,8 @@ pub(super) enum Did {
     /// Logs of the shard that are not committed may come twice.
     GaveUp(u32, &'static str),
     Started(u32, Instant),
+    /// An answer has proved that it holds nothing.
+    Told,
     Exited,
 }
 
@@ -247,6 +249,9 @@ impl Consumer {
                 }
             };
             self.act(now, call.sent_at, actions);
+            if matches!(answer, Err(No::UnknownWithBody | No::GroupUnknown)) {
+                self.did.push(Did::Told);
+            }
         }
         let task = self.tasks.iter_mut().find(|(_, task)| expected(&task.call).is_some());
         if let Some((shard, task)) = task {
