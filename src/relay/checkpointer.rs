@@ -36,14 +36,9 @@ pub(crate) enum Committed {
 pub(crate) async fn run(shard: Arc<Shard>, mut receipts: Receiver<Receipt>) -> Committed {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut outage = Outage::default();
-    // What the server says now is not known here: the first receipt is always committed.
-    let mut committed: Option<String> = None;
     while let Some(mut receipt) = receipts.recv().await {
         while let Ok(later) = receipts.try_recv() {
             receipt = later;
-        }
-        if committed.as_deref() == Some(receipt.next_cursor()) {
-            continue;
         }
         loop {
             let cursor = Cursor::new(receipt.next_cursor());
@@ -80,7 +75,6 @@ pub(crate) async fn run(shard: Arc<Shard>, mut receipts: Receiver<Receipt>) -> C
         outage.recovered(Instant::now());
         add(&shard.counters.commits, 1);
         shard.spool.committed(shard.key.clone(), receipt.next_cursor().to_owned());
-        committed = Some(receipt.next_cursor().to_owned());
         // A stop closes the channel: then the last commit does not wait.
         if !receipts.is_closed() {
             let pause = tokio::time::sleep(COMMIT_EVERY);

@@ -22,8 +22,10 @@ const FIRST_COUNT: u32 = 100;
 const MAX_COUNT: u32 = 1000;
 /// Raw bytes one answer should come to; the count follows it.
 const TARGET_RAW: u64 = 4 << 20;
-/// A shard that stands still is committed this often, so that SLS can release one that
-/// is read-only and empty.
+/// A shard that stands still is looked at and committed after so many idle polls, at most
+/// after this time, so that SLS can release one that is read-only, and an operator who
+/// has moved its checkpoint is obeyed.
+const IDLE_POLLS: u32 = 30;
 const IDLE_COMMIT: Duration = Duration::from_secs(30);
 /// Refusals of a cursor before it is believed to be expired.
 const EXPIRED_AFTER: u32 = 3;
@@ -291,14 +293,25 @@ impl Fetcher {
         let now = Instant::now();
         let committed = self.shard.spool.shard(&self.shard.key).and_then(|state| state.committed);
         let moved = cursor.as_str() != next_cursor;
+        let idle_commit = (IDLE_POLLS * self.shard.source.idle_poll).min(IDLE_COMMIT);
         let due = match self.idle_since {
             None => {
                 self.idle_since = Some(now);
                 committed.is_none()
             }
-            Some(since) if now.duration_since(since) >= IDLE_COMMIT => {
+            Some(since) if now.duration_since(since) >= idle_commit => {
                 self.idle_since = Some(now);
-                committed.as_deref() != Some(next_cursor)
+                if !moved && committed.as_deref() == Some(next_cursor) {
+                    match self.is_where_we_left_it(next_cursor).await {
+                        // Committed again: SLS notes the end of a shard only then, and it may
+                        // have become read-only since.
+                        Some(true) => true,
+                        Some(false) => return false,
+                        None => false,
+                    }
+                } else {
+                    committed.as_deref() != Some(next_cursor)
+                }
             }
             Some(_) => false,
         };
@@ -314,6 +327,25 @@ impl Fetcher {
                 !moved
             }
         }
+    }
+
+    /// Whether the server's checkpoint is still the one that was committed last; none when
+    /// it cannot be known now.
+    async fn is_where_we_left_it(&mut self, committed: &str) -> Option<bool> {
+        let shard = Arc::clone(&self.shard);
+        let (logstore, group) = (&shard.source.logstore, &shard.source.consumer_group);
+        let call = shard.client.get_checkpoints(logstore, group, Some(shard.key.shard));
+        let states = shard.stop.run_until_cancelled(call).await?;
+        let states = states.map_err(|error| self.failed(&error)).ok()?;
+        let server = states.into_iter().find(|state| state.shard == shard.key.shard);
+        let (server, by) =
+            server.map(|state| (state.checkpoint, state.consumer)).unwrap_or_default();
+        let server = server.as_ref().map(Cursor::as_str);
+        if server == Some(committed) {
+            return Some(true);
+        }
+        tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = "sls.checkpoint_moved", committed, checkpoint = server, by, "the checkpoint was moved while this relay holds the shard: it is obeyed, the shard is taken anew");
+        Some(false)
     }
 
     /// SLS says that the cursor is expired. Where that is so, starts again at the oldest log

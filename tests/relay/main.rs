@@ -6,6 +6,7 @@
 mod pipeline;
 
 mod faults;
+mod membership;
 mod outages;
 mod regressions;
 mod sharing;
