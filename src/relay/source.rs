@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,9 @@ struct Running {
     membership: Membership,
     tasks: JoinSet<(u32, Ended)>,
     stops: HashMap<u32, (CancellationToken, AbortHandle)>,
+    /// An aborted task ends a moment later: the next one of the shard waits for it, so that
+    /// no old commit overtakes a new one.
+    turns: HashMap<u32, Arc<Mutex<()>>>,
     group_lost: bool,
 }
 
@@ -81,6 +85,7 @@ pub(crate) async fn run(source: Source) {
         membership: Membership::new(times),
         tasks: JoinSet::new(),
         stops: HashMap::new(),
+        turns: HashMap::new(),
         group_lost: false,
     };
     running.run(stop).await;
@@ -285,7 +290,11 @@ impl Running {
             consumer: self.source.consumer.clone(),
             stop: stop.clone(),
         });
-        let task = self.tasks.spawn(async move { (number, shard::run(shard).await) });
+        let turn = Arc::clone(self.turns.entry(number).or_default());
+        let task = self.tasks.spawn(async move {
+            let _turn = turn.lock_owned().await;
+            (number, shard::run(shard).await)
+        });
         self.stops.insert(number, (stop, task));
     }
 
