@@ -90,10 +90,7 @@ impl Checkpointer {
             if self.until_look().is_zero() {
                 self.look().await?;
             }
-            if self.is_committed(&receipt) {
-                continue;
-            }
-            self.commit(&receipt).await?;
+            self.commit_or_repeat(&receipt).await?;
             // A stop closes the channel: then the last commit does not wait.
             if !receipts.is_closed() {
                 let pause = tokio::time::sleep(COMMIT_EVERY);
@@ -125,11 +122,9 @@ impl Checkpointer {
         loop {
             let last = shard.finish.is_cancelled();
             let covered = *needed.borrow_and_update();
-            if let Some(receipt) = marks.covered(covered)
-                && !self.is_committed(&receipt)
-            {
+            if let Some(receipt) = marks.covered(covered) {
                 self.announce(&receipt).await?;
-                self.commit(&receipt).await?;
+                self.commit_or_repeat(&receipt).await?;
             }
             if !pulling && (marks.is_empty() || last) {
                 return Ok(if marks.is_empty() { Committed::All } else { Committed::InPart });
@@ -155,8 +150,14 @@ impl Checkpointer {
         }
     }
 
-    fn is_committed(&self, receipt: &Receipt) -> bool {
-        self.commits.back().map(String::as_str) == Some(receipt.next_cursor())
+    /// Commits a receipt, and repeats a commit of a shard that stands still: SLS notes the end
+    /// of a shard only at a commit, and it may have become read-only since the last one. It is
+    /// repeated only where nobody has moved the checkpoint.
+    async fn commit_or_repeat(&mut self, receipt: &Receipt) -> Result<(), Committed> {
+        if self.commits.back().map(String::as_str) == Some(receipt.next_cursor()) {
+            self.look().await?;
+        }
+        self.commit(receipt).await
     }
 
     /// Makes the spool remember what is about to be committed, however long it takes.
@@ -194,7 +195,9 @@ impl Checkpointer {
         self.outage.recovered(Instant::now());
         add(&shard.counters.commits, 1);
         shard.spool.committed(shard.key.clone(), receipt.next_cursor().to_owned());
-        self.commits.push_back(receipt.next_cursor().to_owned());
+        if self.commits.back().map(String::as_str) != Some(receipt.next_cursor()) {
+            self.commits.push_back(receipt.next_cursor().to_owned());
+        }
         if self.commits.len() > REMEMBERED {
             self.commits.pop_front();
         }

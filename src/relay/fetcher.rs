@@ -26,8 +26,10 @@ const MAX_COUNT: u32 = 1000;
 const TARGET_RAW: u64 = 4 << 20;
 /// Raw bytes of an answer that is taken; only a log group by itself may be larger.
 const MAX_RAW: u64 = 4 * TARGET_RAW;
-/// A shard that stands still is committed this often, so that SLS can release one that
-/// is read-only and empty.
+/// A shard that stands still is looked at and committed after so many idle polls, at most
+/// after this time, so that SLS can release one that is read-only, and an operator who
+/// has moved its checkpoint is obeyed.
+const IDLE_POLLS: u32 = 30;
 const IDLE_COMMIT: Duration = Duration::from_secs(30);
 /// Pause after an answer of which a filter left nothing.
 const FILTERED_PAUSE: Duration = Duration::from_millis(50);
@@ -307,14 +309,15 @@ impl Fetcher {
         let now = Instant::now();
         let committed = self.shard.spool.shard(&self.shard.key).and_then(|state| state.committed);
         let moved = cursor.as_str() != next_cursor;
+        let idle_commit = (IDLE_POLLS * self.shard.source.idle_poll).min(IDLE_COMMIT);
         let due = match self.idle_since {
             None => {
                 self.idle_since = Some(now);
                 committed.is_none()
             }
-            Some(since) if now.duration_since(since) >= IDLE_COMMIT => {
+            Some(since) if now.duration_since(since) >= idle_commit => {
                 self.idle_since = Some(now);
-                committed.as_deref() != Some(next_cursor)
+                true
             }
             Some(_) => false,
         };

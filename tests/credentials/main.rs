@@ -74,6 +74,7 @@ fn client(endpoint: &str, source: CredentialSource) -> Result<Client, Error> {
         user_agent: "sls-relay/test".into(),
         timeout: Duration::from_secs(20),
         max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
+        network: Default::default(),
         tls: None,
     })
 }

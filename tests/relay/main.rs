@@ -11,6 +11,7 @@ mod faults;
 mod filters;
 mod gaps;
 mod groups;
+mod membership;
 mod outages;
 mod regressions;
 mod sharing;
