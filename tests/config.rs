@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sls_relay::config::schema::TABLES;
 use sls_relay::config::{self, Loaded, LogFormat, Problems, Start};
-use sls_relay::sls::CredentialSource;
+use sls_relay::sls::{CredentialSource, Provider};
 use sls_relay::syslog::{Format, Framing};
 
 /// What the test files have for a secret.
@@ -119,6 +119,9 @@ fn what_is_written_takes_the_place_of_defaults() {
     assert_eq!(waf.heartbeat_interval, Duration::from_millis(2500));
     assert!(matches!(&waf.credentials, CredentialSource::Files { .. }));
     assert_eq!(settings.sources[1].start, Start::End);
+    let instance = &settings.sources[2].credentials;
+    assert!(matches!(instance, CredentialSource::Link(Provider::EcsRamRole, _)));
+    assert!(format!("{instance:?}").contains("waf-reader"));
     let [siem, archive, udp] = &settings.destinations[..] else { panic!("three destinations") };
     assert_eq!(siem.facility.name(), "local0");
     assert_eq!(siem.framing, Framing::Lf);
@@ -162,7 +165,9 @@ fn the_packaged_example_loads_with_every_line_in_use() {
         let commented = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
         // These stand for a second way to say what other lines say.
         let other_way = |rest: &str| {
-            rest.starts_with("access_key_id =") || rest.starts_with("access_key_secret =")
+            ["access_key_id =", "access_key_secret =", "ram_role ="]
+                .iter()
+                .any(|key| rest.starts_with(key))
         };
         match commented {
             Some(rest) if !rest.is_empty() && !other_way(rest) => all.push_str(rest),

@@ -177,7 +177,7 @@ static SPOOL: [Key; 3] = [
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
 ];
 
-static SOURCE: [Key; 17] = [
+static SOURCE: [Key; 19] = [
     text(
         "name",
         Derived("\"source\" when there is only one"),
@@ -211,6 +211,16 @@ static SOURCE: [Key; 17] = [
         "Timeout of a group that is made here, in whole seconds.",
     ),
     span("idle_poll", 100, HOUR, "1 s", "Pause before a shard with nothing new is asked again."),
+    text(
+        "credentials",
+        Text("auto"),
+        "Where the access key comes from: auto, chain, env, oidc, cli-profile, ini-profile, ecs-ram-role or uri.",
+    ),
+    text(
+        "ram_role",
+        Derived("asked for at the instance's metadata service"),
+        "RAM role of this ECS instance, for credentials \"ecs-ram-role\" or \"chain\".",
+    ),
     text("access_key_id", Absent, "Access key id."),
     path("access_key_id_file", Absent, "File with the access key id."),
     Key {

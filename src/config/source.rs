@@ -28,6 +28,7 @@ pub(super) fn source(
     table: &GivenTable,
     only: bool,
     around: Option<&CredentialSource>,
+    env: credentials::Env<'_>,
     reports: &mut Vec<Report>,
 ) -> Resolved {
     let mut reader = Reader::new(table, reports);
@@ -48,7 +49,7 @@ pub(super) fn source(
     let heartbeat_interval = reader.span("heartbeat_interval");
     let group_timeout = reader.span("group_timeout");
     let idle_poll = reader.span("idle_poll");
-    let key = credentials::written(&mut reader);
+    let key = credentials::written(&mut reader, env);
     if let Ok(endpoint) = &endpoint {
         warn_of_http(&mut reader, endpoint);
         if let (Ok(sign), Ok(region)) = (&sign, &region) {
