@@ -266,6 +266,16 @@ static SOURCE: &[Key] = &[
         doc: "Whether an existing group is changed to group_timeout and order, for all its consumers.",
     },
     span("idle_poll", 100, HOUR, "1 s", "Pause before a shard with nothing new is asked again."),
+    text(
+        "credentials",
+        Text("auto"),
+        "Where the access key comes from: auto, chain, env, oidc, cli-profile, ini-profile, ecs-ram-role or uri.",
+    ),
+    text(
+        "ram_role",
+        Derived("asked for at the instance's metadata service"),
+        "RAM role of this ECS instance, for credentials \"ecs-ram-role\" or \"chain\".",
+    ),
     text("access_key_id", Absent, "Access key id."),
     path("access_key_id_file", Absent, "File with the access key id."),
     Key {

@@ -38,6 +38,7 @@ pub(super) fn source(
     table: &GivenTable,
     only: bool,
     around: Option<&CredentialSource>,
+    env: credentials::Env<'_>,
     reports: &mut Vec<Report>,
 ) -> Resolved {
     let mut reader = Reader::new(table, reports);
@@ -67,7 +68,7 @@ pub(super) fn source(
     let order = reader.optional("order", order);
     let manage_group = reader.flag("manage_group");
     let idle_poll = reader.span("idle_poll");
-    let key = credentials::written(&mut reader);
+    let key = credentials::written(&mut reader, env);
     if let Ok(endpoint) = &endpoint {
         warn_of_http(&mut reader, endpoint);
         if let (Ok(sign), Ok(region)) = (&sign, &region) {

@@ -101,7 +101,7 @@ impl Client {
             SignVersion::V1 => None,
             SignVersion::V4 => Some(region.ok_or(Error::NoRegion)?),
         };
-        let keys = Keys::load(config.credentials, config.tls.as_deref())?;
+        let keys = Keys::load(config.credentials, config.tls.as_deref(), &config.network)?;
         let tls = match config.tls {
             Some(tls) => Arc::unwrap_or_clone(tls),
             None => config.network.tls(&config.endpoint)?,

@@ -162,11 +162,24 @@ impl Network {
         };
         trusting(roots)
     }
-}
 
-/// TLS that trusts what this machine trusts, which may be nothing.
-pub(super) fn system_tls() -> Result<rustls::ClientConfig, Error> {
-    trusting(system_roots(false)?)
+    /// TLS towards the services that give access keys: their certificates are the usual ones,
+    /// but a proxy on the way may show one of the file's.
+    pub(super) fn tls_for_keys(&self) -> Result<rustls::ClientConfig, Error> {
+        let mut roots = system_roots(false)?;
+        if let Some(path) = &self.ca_file {
+            roots.roots.extend(read_roots(path)?.roots);
+        }
+        trusting(roots)
+    }
+
+    /// The way to them: through the proxy, but never to the endpoint's own address.
+    pub(super) fn apply_for_keys(&self, http: ClientBuilder) -> Result<ClientBuilder, Error> {
+        match &self.route {
+            Route::Direct | Route::Address(_) => Ok(http.no_proxy()),
+            route => route.apply(http, ""),
+        }
+    }
 }
 
 fn trusting(roots: RootCertStore) -> Result<rustls::ClientConfig, Error> {

@@ -109,8 +109,8 @@ async fn a_profile_file_that_is_none_is_named_without_its_content() {
     for (content, says) in [
         (b"hidden".as_slice(), "config.json:1:"),
         (b"{\n\"current\": {\"hidden\": 1}}", "config.json:2:"),
-        (b"{\"profiles\": \"hidden\"}", "is not the JSON"),
-        (b"\xffhidden", "is not text"),
+        (b"{\"profiles\": \"hidden\"}", "not the JSON"),
+        (b"\xffhidden", "not text"),
         (long.as_bytes(), "longer than 64 KiB"),
         (b"{}", "there is no profile \"default\""),
     ] {
@@ -181,7 +181,7 @@ async fn a_section_that_cannot_be_used_is_named_with_its_reason() {
         ("rsa", "has type \"rsa_key_pair\", which is none of access_key"),
         ("typeless", "has no type"),
         ("nobody", "there is no profile \"nobody\""),
-        ("oidc", "the OIDC token in /absent: is missing"),
+        ("oidc", "the OIDC token in /absent: missing"),
     ] {
         let error = refused(ini(home.path(), &[("ALIBABA_CLOUD_PROFILE", profile)])).await;
         assert!(error.to_string().contains(says), "{profile}: {error}");

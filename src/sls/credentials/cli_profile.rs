@@ -58,7 +58,7 @@ pub(super) fn read(text: &str, path: &Path, settings: &ChainSettings) -> Planned
     let config: Config = serde_json::from_str(text).map_err(|error| {
         // What serde says may quote a value.
         let at = format!("{}:{}:{}", path.display(), error.line(), error.column());
-        Miss::unusable(at, "is not the JSON that `aliyun configure` writes")
+        Miss::unusable(at, "not the JSON that `aliyun configure` writes")
     })?;
     let wanted = settings.get(variable::PROFILE).or(config.current.as_deref()).unwrap_or("default");
     let place = format!("profile {wanted:?} in {}", path.display());
@@ -91,7 +91,7 @@ impl Profile {
                 Ok(Plan::AssumeRole(Box::new(AssumeRole { role, with, external_id })))
             }
             "OIDC" => match (given(oidc_provider_arn), oidc_token_file) {
-                (Some(arn), Some(file)) => Oidc::new(self.role(place, settings)?, arn, file),
+                (Some(arn), Some(file)) => Oidc::plan(self.role(place, settings)?, arn, file),
                 _ => Err(Miss::unusable(place, "needs oidc_provider_arn and oidc_token_file")),
             },
             other => Err(Miss::unusable(

@@ -141,14 +141,14 @@ mod tests {
     #[test]
     fn the_time_left_is_counted_by_the_clock_of_the_answer() {
         let body = format!(r#"{{{KEY},"Expiration":"2026-01-31T14:00:00Z","Code":"Success"}}"#);
-        let issued = read_document(&reply(200, &body), "here").ok().expect("a key");
+        let issued = read_document(&reply(200, &body), "here").expect("a key");
         let expiry = issued.expiry.expect("it expires");
         assert_eq!(expiry.left, Duration::from_secs(6 * 3600));
         let body = format!(r#"{{{KEY},"Expiration":"2026-01-31T07:00:00Z"}}"#);
-        let issued = read_document(&reply(200, &body), "here").ok().expect("a key");
+        let issued = read_document(&reply(200, &body), "here").expect("a key");
         assert_eq!(issued.expiry.expect("it expires").left, Duration::ZERO);
         let body = format!(r#"{{"Credentials":{{{KEY}}}}}"#);
-        let issued = read_assumed(&reply(200, &body), "here").ok().expect("a key");
+        let issued = read_assumed(&reply(200, &body), "here").expect("a key");
         assert!(issued.expiry.is_none());
         assert_eq!(issued.credentials.security_token.as_deref(), Some("hidden2"));
     }

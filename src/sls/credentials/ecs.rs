@@ -32,7 +32,7 @@ impl Ecs {
     /// The role of that name, or the one that the instance has.
     pub(super) fn new(settings: &ChainSettings, role: Option<String>) -> Result<Self, Miss> {
         if role.as_deref().is_some_and(|role| !is_role(role)) {
-            let problem = "is no name: letters, digits, dots, underscores and hyphens";
+            let problem = "no name: letters, digits, dots, underscores and hyphens";
             return Err(Miss::unusable("the RAM role of the instance", problem));
         }
         let base = settings.metadata_url().to_owned();

@@ -24,5 +24,5 @@ pub(super) fn plan(settings: &ChainSettings) -> Planned {
 }
 
 fn half(there: &str, absent: &str) -> Miss {
-    Miss::unusable(there, format!("is half an access key, set {absent}, too"))
+    Miss::unusable(there, format!("half an access key, set {absent}, too"))
 }

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 use super::error::CredentialError;
 use crate::sls::clock::parse_http_date;
+use crate::sls::error::Error;
+use crate::sls::network::Network;
 
 /// Bytes of the largest answer; a key with its token is about 2 KiB.
 pub(super) const LARGEST_ANSWER: usize = 64 * 1024;
@@ -30,20 +32,19 @@ pub(super) struct Reply {
 }
 
 impl Http {
-    pub(super) fn new(tls: rustls::ClientConfig) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(tls: rustls::ClientConfig, network: &Network) -> Result<Self, Error> {
         let client = |tls, connect| {
             reqwest::Client::builder()
                 .tls_backend_preconfigured(tls)
                 .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
                 // Minutes to hours lie between two requests.
                 .pool_max_idle_per_host(0)
                 .connect_timeout(connect)
         };
-        Ok(Self {
-            near: client(tls.clone(), NEAR).read_timeout(NEAR).timeout(2 * NEAR).build()?,
-            far: client(tls, FAR_CONNECT).timeout(FAR).build()?,
-        })
+        let setup = |source: reqwest::Error| Error::Setup { source: source.into() };
+        let near = client(tls.clone(), NEAR).no_proxy().read_timeout(NEAR).timeout(2 * NEAR);
+        let far = network.apply_for_keys(client(tls, FAR_CONNECT).timeout(FAR))?;
+        Ok(Self { near: near.build().map_err(setup)?, far: far.build().map_err(setup)? })
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn read(text: &str, path: &Path, settings: &ChainSettings) -> Planned
         Ok(None) => Err(Miss::Absent(format!("there is no {place}"))),
         Err(line) => {
             let at = format!("{}:{line}", path.display());
-            Err(Miss::unusable(at, "is neither [profile] nor key = value"))
+            Err(Miss::unusable(at, "neither [profile] nor key = value"))
         }
     }
 }
@@ -110,7 +110,7 @@ impl Profile<'_> {
             "oidc_role_arn" => {
                 let file = self.need("oidc_token_file_path")?;
                 let role = self.role(settings)?;
-                Oidc::new(role, self.need("oidc_provider_arn")?, Path::new(file))
+                Oidc::plan(role, self.need("oidc_provider_arn")?, Path::new(file))
             }
             other => Err(self.unusable(&format!(
                 "has type {:?}, which is none of access_key, sts, ecs_ram_role, ram_role_arn and oidc_role_arn",

@@ -12,7 +12,7 @@ use super::http::Http;
 use super::provider::{Issued, Miss, Provider};
 use super::{CredentialSource, Credentials, chain};
 use crate::sls::error::Error;
-use crate::sls::network::system_tls;
+use crate::sls::network::Network;
 
 /// The credentials of a client at one moment; contains no secret.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ impl Keys {
     pub(in crate::sls) fn load(
         source: CredentialSource,
         tls: Option<&rustls::ClientConfig>,
+        network: &Network,
     ) -> Result<Self, Error> {
         let http = match source {
             CredentialSource::Static(_) | CredentialSource::Files { .. } => None,
@@ -56,9 +57,9 @@ impl Keys {
                 let tls = match tls {
                     Some(tls) => tls.clone(),
                     // The metadata service needs no certificates.
-                    None => system_tls()?,
+                    None => network.tls_for_keys()?,
                 };
-                Some(Http::new(tls).map_err(|source| Error::Setup { source: source.into() })?)
+                Some(Http::new(tls, network)?)
             }
         };
         let mut held = Held::default();
@@ -246,7 +247,7 @@ mod tests {
             key_secret: write(&dir, "secret", b"one"),
             security_token: None,
         };
-        let keys = Keys::load(source, None).expect("load");
+        let keys = Keys::load(source, None, &Network::default()).expect("load");
         let now = Instant::now();
         let first = keys.current(now).await.expect("a key");
         assert!(!keys.replace(&first, now).await, "the same key again");
@@ -296,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn no_call_waits_for_a_replacement_while_the_old_key_is_good() {
         let (source, answers) = address().await;
-        let keys = Keys::load(source, None).expect("no key is needed to start");
+        let keys = Keys::load(source, None, &Network::default()).expect("no key is needed to start");
         let start = Instant::now();
         answers.send(key("a")).await.expect("a server");
         assert_eq!(keys.current(start).await.expect("a key").key_id, "a");

@@ -29,16 +29,16 @@ pub(super) fn plan(settings: &ChainSettings) -> Planned {
         return Err(Miss::Absent(format!("{} {verb} not set", absent.join(", "))));
     };
     let role = Role::new(settings, arn, None, None, false)?;
-    Oidc::new(role, provider_arn, Path::new(token_file))
+    Oidc::plan(role, provider_arn, Path::new(token_file))
 }
 
 impl Oidc {
     /// Reads the token, which its owner replaces from time to time.
-    pub(super) fn new(role: Role, provider_arn: &str, token_file: &Path) -> Planned {
+    pub(super) fn plan(role: Role, provider_arn: &str, token_file: &Path) -> Planned {
         let place = format!("the OIDC token in {}", token_file.display());
         let token = match read_text(token_file)? {
             Some(token) => token.trim().to_owned(),
-            None => return Err(Miss::unusable(place, "is missing, check the path")),
+            None => return Err(Miss::unusable(place, "missing, check the path")),
         };
         match super::flaw(&token) {
             Some(problem) => Err(Miss::unusable(place, problem)),

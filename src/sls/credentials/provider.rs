@@ -1,6 +1,7 @@
 //! The ways of Alibaba Cloud's default chain, and what each of them comes down to.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -146,13 +147,15 @@ pub(super) fn flaw_of(credentials: &Credentials) -> Option<String> {
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, Miss> {
     match super::read_capped(path) {
         Ok(bytes) if bytes.len() as u64 > super::LONGEST_FILE => {
-            Err(Miss::unusable(path.display(), "is longer than 64 KiB"))
+            Err(Miss::unusable(path.display(), "longer than 64 KiB"))
         }
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
-            Err(_) => Err(Miss::unusable(path.display(), "is not text")),
+            Err(_) => Err(Miss::unusable(path.display(), "not text")),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(Miss::unusable(path.display(), format!("cannot be read: {error}"))),
     }
 }

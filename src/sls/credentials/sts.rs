@@ -36,10 +36,7 @@ impl Role {
         vpc: bool,
     ) -> Result<Self, Miss> {
         if arn.len() > LONGEST_ARN || super::flaw(arn).is_some() {
-            return Err(Miss::unusable(
-                "the ARN of the role",
-                "is none: acs:ram::ACCOUNT:role/NAME",
-            ));
+            return Err(Miss::unusable("the ARN of the role", "none: acs:ram::ACCOUNT:role/NAME"));
         }
         let session = session.or_else(|| settings.get(variable::ROLE_SESSION_NAME));
         Ok(Self {
@@ -104,7 +101,7 @@ fn base(settings: &ChainSettings, region: Option<&str>, vpc: bool) -> Result<Str
         return Ok("https://sts.aliyuncs.com".to_owned());
     };
     if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        let problem = "is no region: letters, digits and hyphens, such as cn-hangzhou";
+        let problem = "no region: letters, digits and hyphens, such as cn-hangzhou";
         return Err(Miss::unusable("the region of STS", problem));
     }
     let vpc = vpc || settings.is_true(variable::VPC_ENDPOINT);

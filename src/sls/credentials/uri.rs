@@ -17,7 +17,7 @@ pub(super) fn plan(settings: &ChainSettings) -> Planned {
     let Some(text) = settings.get(variable::CREDENTIALS_URI) else {
         return Err(Miss::Absent(format!("{} is not set", variable::CREDENTIALS_URI)));
     };
-    let unusable = || Miss::unusable(variable::CREDENTIALS_URI, "is no http:// or https:// URL");
+    let unusable = || Miss::unusable(variable::CREDENTIALS_URI, "no http:// or https:// URL");
     let url: reqwest::Url = text.parse().map_err(|_| unusable())?;
     let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https"));
     let host = host.ok_or_else(unusable)?;
