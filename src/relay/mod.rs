@@ -9,6 +9,7 @@ mod encoder;
 mod expired;
 mod fetcher;
 mod group;
+mod lag;
 mod marks;
 mod notice;
 mod pace;
