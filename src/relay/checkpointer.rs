@@ -56,7 +56,7 @@ pub(crate) async fn run(shard: Arc<Shard>, mut receipts: Receiver<Receipt>) -> C
                             return Committed::Refused;
                         }
                         Advice::Retry { after } | Advice::Throttled { after } => after,
-                        _ => Duration::from_secs(1),
+                        _ => error.retry_after().unwrap_or(Duration::from_secs(1)),
                     };
                     match outage.failed(Instant::now()) {
                         Say::Nothing => {}
