@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sls_relay::config::schema::TABLES;
 use sls_relay::config::{self, Loaded, LogFormat, Problems, Start};
-use sls_relay::sls::{CredentialSource, Filter, Route};
+use sls_relay::sls::{CredentialSource, Filter, Provider, Route};
 use sls_relay::syslog::{Format, Framing};
 
 /// What the test files have for a secret.
@@ -128,6 +128,9 @@ fn what_is_written_takes_the_place_of_defaults() {
     assert_eq!(*audit, Route::Address("[2001:db8::5]:443".parse().unwrap()));
     assert_eq!((waf.order, waf.manage_group), (Some(true), true));
     assert_eq!(settings.sources[1].start, Start::End);
+    let instance = &settings.sources[2].credentials;
+    assert!(matches!(instance, CredentialSource::Link(Provider::EcsRamRole, _)));
+    assert!(format!("{instance:?}").contains("waf-reader"));
     let [siem, archive, udp] = &settings.destinations[..] else { panic!("three destinations") };
     assert_eq!(siem.facility.name(), "local0");
     assert_eq!(siem.framing, Framing::Lf);
@@ -171,7 +174,13 @@ fn the_packaged_example_loads_with_every_line_in_use() {
         let commented = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
         // These stand for a second way to say what other lines say.
         let other_way = |rest: &str| {
-            let second = ["access_key_id =", "access_key_secret =", "processor =", "connect_to ="];
+            let second = [
+                "access_key_id =",
+                "access_key_secret =",
+                "processor =",
+                "connect_to =",
+                "ram_role =",
+            ];
             second.iter().any(|key| rest.starts_with(key))
         };
         match commented {

@@ -60,6 +60,21 @@ fn six_variables_and_a_receiver_are_enough() {
 }
 
 #[test]
+fn a_key_of_the_default_chain_stands_in_for_the_samples() {
+    let none = [("SLS_AK_ID", None), ("SLS_AK_KEY", None)];
+    let chain = [
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", Some("LTAI-chain")),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", Some("hidden")),
+    ];
+    let loaded = load(&[none, chain].concat(), &to_tcp()).unwrap();
+    let key = loaded.settings.sources[0].credentials.load().unwrap();
+    assert_eq!(key.key_id, "LTAI-chain");
+    let half = [[("SLS_AK_ID", Some("LTAI")), none[1]], chain].concat();
+    let problems = load(&half, &to_tcp()).unwrap_err();
+    assert_eq!(problems.codes().collect::<Vec<_>>(), ["config.missing_key"], "half of its own");
+}
+
+#[test]
 fn every_flag_takes_the_place_of_a_default() {
     let flags = SampleFlags {
         to: flag("tcp://siem.example:601"),

@@ -89,6 +89,91 @@ fn half_a_key_in_the_environment_is_named() {
     assert!(!problems.to_string().contains("hid den"), "{problems}");
 }
 
+const CHAIN: [(&str, &str); 2] =
+    [("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI-chain"), ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", SECRET)];
+
+#[test]
+fn the_default_chain_comes_last_and_only_where_something_asks_for_it() {
+    let key = credentials("", &CHAIN).load().unwrap();
+    assert_eq!((key.key_id.as_str(), key.key_secret.as_str()), ("LTAI-chain", SECRET));
+    let sample = [("SLS_AK_ID", "LTAI"), ("SLS_AK_KEY", "other")];
+    let both = [sample, CHAIN].concat();
+    assert_eq!(credentials("", &both).load().unwrap().key_id, "LTAI");
+    assert_eq!(credentials("credentials = \"chain\"", &both).load().unwrap().key_id, "LTAI-chain");
+    assert_eq!(credentials("credentials = \"auto\"", &both).load().unwrap().key_id, "LTAI");
+
+    let home = tempfile::tempdir().unwrap();
+    let at_home = [("HOME", home.path().to_str().unwrap())];
+    assert_eq!(codes(parse("", &at_home)), ["config.no_access_key"], "no file there");
+    std::fs::create_dir(home.path().join(".aliyun")).unwrap();
+    write(
+        home.path(),
+        ".aliyun/config.json",
+        r#"{"profiles":[{"name":"default","mode":"AK","access_key_id":"LTAI-cli","access_key_secret":"s"}]}"#,
+    );
+    assert_eq!(credentials("", &at_home).load().unwrap().key_id, "LTAI-cli");
+    write(home.path(), ".aliyun/config.json", SECRET);
+    assert!(
+        parse("", &[at_home.as_slice(), &CHAIN[..1]].concat()).is_err(),
+        "half a key before it"
+    );
+}
+
+/// A configuration that is refused is not tried again by systemd.
+#[test]
+fn a_profile_or_token_file_that_may_be_put_right_is_a_warning() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".aliyun")).unwrap();
+    write(home.path(), ".aliyun/config.json", SECRET);
+    let at_home = [("HOME", home.path().to_str().unwrap())];
+    let oidc = [
+        ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/waf"),
+        ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "acs:ram::1:oidc-provider/ack"),
+        ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/absent/token"),
+    ];
+    for (source, env, says) in [
+        ("", &at_home[..], "config.json:1:1"),
+        ("credentials = \"cli-profile\"", &at_home, "config.json:1:1"),
+        ("credentials = \"chain\"", &oidc, "/absent/token: missing"),
+        ("credentials = \"oidc\"", &oidc, "/absent/token: missing"),
+    ] {
+        let warnings = parse(source, env).unwrap().warnings.join("\n");
+        assert!(warnings.contains(says) && !warnings.contains(SECRET), "{warnings}");
+        assert!(credentials(source, env).load().is_err());
+    }
+    let uri = [("ALIBABA_CLOUD_CREDENTIALS_URI", SECRET)];
+    for (source, env) in [
+        ("", &CHAIN[..1]),
+        ("credentials = \"chain\"", &CHAIN[1..]),
+        ("credentials = \"env\"", &CHAIN[..1]),
+        ("credentials = \"uri\"", &uri),
+    ] {
+        let problems = parse(source, env).unwrap_err();
+        assert_eq!(problems.codes().collect::<Vec<_>>(), ["config.invalid_value"], "{source}");
+        assert!(!problems.to_string().contains(SECRET), "{problems}");
+    }
+}
+
+#[test]
+fn no_key_at_all_names_every_way_to_give_one() {
+    let text = parse("", &[("ALIBABA_CLOUD_STS_REGION", "cn-hangzhou")]).unwrap_err().to_string();
+    for way in ["access_key_id_file", "sls_access-key-id", "SLS_AK_ID", "ecs-ram-role", ".aliyun"] {
+        assert!(text.contains(way), "{way} in {text}");
+    }
+}
+
+#[test]
+fn the_role_of_the_instance_is_only_asked_for_at_the_first_call() {
+    for source in ["credentials = \"ecs-ram-role\"", "credentials = \"chain\""] {
+        let source = format!("{source}\nram_role = \"waf-reader\"");
+        let error = credentials(&source, &[]).load().unwrap_err();
+        assert_eq!(error.code(), "sls.credentials_not_yet");
+    }
+    let disabled = [("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")];
+    let problems = parse("credentials = \"chain\"", &disabled).unwrap_err().to_string();
+    assert!(problems.contains("ALIBABA_CLOUD_ECS_METADATA_DISABLED is true"), "{problems}");
+}
+
 #[test]
 fn settings_and_problems_never_show_a_secret() {
     let source = format!(

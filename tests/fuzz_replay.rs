@@ -21,7 +21,7 @@ type Target = fn(&[u8]);
 /// The input that is running, and since when.
 type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
 
-const TARGETS: u64 = 6;
+const TARGETS: u64 = 7;
 /// Bytes: no input may ask for more at once. Inputs are far smaller; this is the limit of an
 /// encoded header, and a little.
 const LARGEST_ALLOCATION: usize = (16 << 20) + (64 << 10);
@@ -48,6 +48,11 @@ fn error_answers_of_any_bytes_are_read_and_shown() {
 #[test]
 fn answers_about_groups_of_any_bytes_are_read_or_refused() {
     replay("group_answer", sls::fuzz::group_answer);
+}
+
+#[test]
+fn credential_documents_of_any_bytes_are_read_or_refused() {
+    replay("credential_document", sls::fuzz::credential_document);
 }
 
 #[test]

@@ -4,70 +4,44 @@
 
 #[path = "support/pipeline.rs"]
 mod pipeline;
+#[path = "support/sdk.rs"]
+mod sdk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sls_relay::emulator::sls::{Generator, SlsConfig, SlsEmulator};
 use sls_relay::sls::wire::{Content, Log, LogGroup};
+
+use sdk::{Script, python};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const LOGS_PER_GROUP: u64 = 3;
 
-/// The interpreter that has the SDK; without it the test is left out, but not in CI.
-fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/venv/bin/python");
-    if python.exists() {
-        return Some(python);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing, run ./test", python.display());
-    // Not println: the test harness would keep that to itself.
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "LEFT OUT: official SDK (run ./test)").unwrap();
-    None
-}
-
 /// A running consumer and what it has written.
 struct Consumer {
-    child: Child,
+    script: Script,
     ids: Arc<Mutex<Vec<String>>>,
-    complaints: Option<JoinHandle<String>>,
 }
 
 impl Consumer {
     fn start(python: &Path, emulator: &SlsEmulator, name: &str, more: &[&str]) -> Consumer {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/official_sdk/consume.py");
         let endpoint = format!("localhost:{}", emulator.address().port());
-        let mut child = Command::new(python)
-            .arg(script)
-            .args(["--endpoint", &endpoint, "--project", "demo-project"])
-            .args(["--logstore", "demo-logstore", "--key-id", "demo-key-id"])
-            .args(["--group", "sdk-group", "--consumer", name])
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let ids = Arc::new(Mutex::new(Vec::new()));
-        let (lines, written) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&ids));
-        std::thread::spawn(move || {
-            for line in lines.lines() {
-                written.lock().unwrap().push(line.unwrap());
-            }
-        });
-        let mut stderr = child.stderr.take().unwrap();
-        let complaints = std::thread::spawn(move || {
-            let mut complaints = String::new();
-            let _ = stderr.read_to_string(&mut complaints);
-            complaints
-        });
-        Consumer { child, ids, complaints: Some(complaints) }
+        let common = [
+            ["--endpoint", &endpoint],
+            ["--project", "demo-project"],
+            ["--logstore", "demo-logstore"],
+            ["--key-id", "demo-key-id"],
+            ["--group", "sdk-group"],
+            ["--consumer", name],
+        ];
+        let arguments = [common.as_flattened(), more].concat();
+        let script = Script::start(python, "consume.py", &arguments);
+        Consumer { ids: script.lines(), script }
     }
 
     fn ids(&self) -> Vec<String> {
@@ -75,20 +49,13 @@ impl Consumer {
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.script.signal(signal);
     }
 
     /// Waits for its end; gives its exit status and what it complained about.
     fn end(mut self) -> (ExitStatus, String) {
-        wait_until("the consumer ends", || self.child.try_wait().unwrap().is_some());
-        (self.child.wait().unwrap(), self.complaints.take().unwrap().join().unwrap())
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        wait_until("the consumer ends", || self.script.has_ended());
+        self.script.end()
     }
 }
 

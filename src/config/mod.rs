@@ -29,7 +29,10 @@ use std::path::Path;
 
 pub use environment::{SampleFlags, from_environment};
 pub use report::Problems;
-pub use settings::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings, Start};
+pub use settings::{
+    Checkpoint, Destination, Handover, LogFormat, LogSettings, OnExpired, Settings, Source,
+    SpoolSettings, Start,
+};
 
 use parse::Parsed;
 use report::{File, Place, Report};

@@ -72,7 +72,7 @@ fn sources(
     let around_key = around.as_ref().ok().and_then(Option::as_ref);
     let only = tables.len() == 1;
     let resolved: Vec<_> =
-        tables.iter().map(|table| source(table, only, around_key, reports)).collect();
+        tables.iter().map(|table| source(table, only, around_key, env, reports)).collect();
     if matches!(around, Ok(None)) {
         let keyless = |(table, resolved): (&&GivenTable, &Resolved)| {
             matches!(resolved.key, Ok(None)).then(|| table.place.clone())

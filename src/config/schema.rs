@@ -155,18 +155,18 @@ use Fallback::{Absent, Derived, Required, Text};
 
 /// The whole file.
 pub static TABLES: [Table; 4] = [
-    Table { name: "spool", many: false, doc: "Where logs wait on disk.", keys: &SPOOL },
+    Table { name: "spool", many: false, doc: "Where logs wait on disk.", keys: SPOOL },
     Table {
         name: "source",
         many: true,
         doc: "A logstore, read through a consumer group.",
-        keys: &SOURCE,
+        keys: SOURCE,
     },
-    Table { name: "destination", many: true, doc: "A syslog receiver.", keys: &DESTINATION },
-    Table { name: "log", many: false, doc: "The relay's own log.", keys: &LOG },
+    Table { name: "destination", many: true, doc: "A syslog receiver.", keys: DESTINATION },
+    Table { name: "log", many: false, doc: "The relay's own log.", keys: LOG },
 ];
 
-static SPOOL: [Key; 3] = [
+static SPOOL: &[Key] = &[
     path("dir", Required, "Directory of the spool, used by one relay alone."),
     size(
         "max_bytes",
@@ -177,7 +177,7 @@ static SPOOL: [Key; 3] = [
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
 ];
 
-static SOURCE: [Key; 24] = [
+static SOURCE: &[Key] = &[
     text(
         "name",
         Derived("\"source\" when there is only one"),
@@ -193,9 +193,43 @@ static SOURCE: [Key; 24] = [
         default: Text("begin"),
         doc: "Where a shard without a checkpoint starts: begin, end, or a time (RFC 3339).",
     },
+    text(
+        "checkpoint",
+        Text("spooled"),
+        "When a checkpoint is committed: spooled (logs are safe on disk) or delivered.",
+    ),
+    text(
+        "handover",
+        Text("spooled"),
+        "When a shard wanted elsewhere is given back: spooled (at once) or delivered.",
+    ),
+    span(
+        "handover_timeout",
+        SECOND,
+        24 * HOUR,
+        "2 min",
+        "Longest wait for delivery before a shard is given back (handover = \"delivered\").",
+    ),
+    text(
+        "on_expired",
+        Text("oldest"),
+        "Where to go on when SLS has deleted unread logs: oldest, newest or stop.",
+    ),
+    span(
+        "unreadable_after",
+        SECOND,
+        24 * HOUR,
+        "1 min",
+        "How long an unreadable answer is pulled again before it is put aside.",
+    ),
+    size(
+        "shard_bytes_per_second",
+        100_000..=u64::MAX,
+        "10 MB",
+        "Most bytes a second read from one shard, decompressed.",
+    ),
     text("query", Absent, "SPL query that SLS filters with, such as \"* | where status = '403'\"."),
     text("processor", Absent, "Name of a consume processor that SLS filters with."),
-    text("checkpoint", Text("spooled"), "When a checkpoint is committed: spooled."),
     text("region", Derived("taken from the endpoint"), "Region to sign for, in version 4."),
     text("sign_version", Text("auto"), "Version of signatures: auto, v1 or v4."),
     Key {
@@ -232,6 +266,16 @@ static SOURCE: [Key; 24] = [
         doc: "Whether an existing group is changed to group_timeout and order, for all its consumers.",
     },
     span("idle_poll", 100, HOUR, "1 s", "Pause before a shard with nothing new is asked again."),
+    text(
+        "credentials",
+        Text("auto"),
+        "Where the access key comes from: auto, chain, env, oidc, cli-profile, ini-profile, ecs-ram-role or uri.",
+    ),
+    text(
+        "ram_role",
+        Derived("asked for at the instance's metadata service"),
+        "RAM role of this ECS instance, for credentials \"ecs-ram-role\" or \"chain\".",
+    ),
     text("access_key_id", Absent, "Access key id."),
     path("access_key_id_file", Absent, "File with the access key id."),
     Key {
@@ -244,7 +288,7 @@ static SOURCE: [Key; 24] = [
     path("security_token_file", Absent, "File with the security token of a temporary key."),
 ];
 
-static DESTINATION: [Key; 18] = [
+static DESTINATION: &[Key] = &[
     text(
         "name",
         Derived("\"syslog\" when there is only one"),
@@ -293,7 +337,7 @@ static DESTINATION: [Key; 18] = [
     },
 ];
 
-static LOG: [Key; 2] = [
+static LOG: &[Key] = &[
     text("level", Text("info"), "error, warn, info, debug, trace or off; or target=level pairs."),
     text("format", Text("text"), "Form of a line: text or json."),
 ];

@@ -30,6 +30,9 @@ pub struct SpoolSettings {
     pub min_free_bytes: u64,
 }
 
+/// One small read for each held shard.
+pub(super) const CHECKPOINT_LOOK: Duration = Duration::from_secs(60);
+
 /// One `[[source]]` table: a logstore read through a consumer group.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -51,6 +54,18 @@ pub struct Source {
     pub consumer_group: String,
     /// Where to start a shard that has no checkpoint.
     pub start: Start,
+    /// When a checkpoint is committed.
+    pub checkpoint: Checkpoint,
+    /// When a shard that is wanted elsewhere is given back.
+    pub handover: Handover,
+    /// Longest wait for delivery before a shard is given back.
+    pub handover_timeout: Duration,
+    /// Where to go on when SLS has deleted the log at the cursor.
+    pub on_expired: OnExpired,
+    /// How long an answer that cannot be read is pulled again before it is put aside.
+    pub unreadable_after: Duration,
+    /// Bytes a second pulled from one shard at most, decompressed and before any filter.
+    pub shard_bytes_per_second: u64,
     /// What SLS leaves out of its answers.
     pub filter: Option<Filter>,
     /// Access key.
@@ -59,6 +74,8 @@ pub struct Source {
     pub heartbeat_interval: Duration,
     /// Timeout of a group that is made here, or changed because of `manage_group`.
     pub group_timeout: Duration,
+    /// How often it is checked that nobody else has moved a held shard's checkpoint.
+    pub checkpoint_look: Duration,
     /// Whether the group is ordered; as it is, or not where it is made, if that is none.
     pub order: Option<bool>,
     /// Whether an existing group is changed to `group_timeout` and `order`.
@@ -86,10 +103,17 @@ impl Source {
             logstore: logstore.into(),
             consumer_group: consumer_group.into(),
             start: Start::Begin,
+            checkpoint: Checkpoint::Spooled,
+            handover: Handover::Spooled,
+            handover_timeout: Duration::from_secs(120),
+            on_expired: OnExpired::Oldest,
+            unreadable_after: Duration::from_secs(60),
+            shard_bytes_per_second: 10_000_000,
             filter: None,
             credentials,
             heartbeat_interval: Duration::from_secs(5),
             group_timeout: Duration::from_secs(30),
+            checkpoint_look: CHECKPOINT_LOOK,
             order: None,
             manage_group: false,
             idle_poll: Duration::from_secs(1),
@@ -122,6 +146,36 @@ impl std::fmt::Display for Start {
             Self::Time(time) => write!(f, "logs received at or after {time}"),
         }
     }
+}
+
+/// When a checkpoint is committed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Checkpoint {
+    /// When the logs are durable in the spool: survives crashes and power loss here.
+    Spooled,
+    /// When every destination has confirmed the logs: survives the loss of the spool, too.
+    Delivered,
+}
+
+/// When a shard that is wanted by another relay is given back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handover {
+    /// At once: the next relay may deliver newer logs while this one still drains.
+    Spooled,
+    /// When every destination has confirmed what was pulled: the order of a shard holds over
+    /// relays.
+    Delivered,
+}
+
+/// Where to go on when SLS has deleted the log at the cursor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnExpired {
+    /// At the oldest log that is left.
+    Oldest,
+    /// At what is written from now on.
+    Newest,
+    /// Nowhere, until somebody sets the checkpoint or the configuration.
+    Stop,
 }
 
 /// One `[[destination]]` table: a syslog receiver.

@@ -5,7 +5,7 @@ use super::given::GivenTable;
 use super::network::network;
 use super::read::{Read, Reader, Reported};
 use super::report::Report;
-use super::settings::{Source, Start};
+use super::settings::{CHECKPOINT_LOOK, Checkpoint, Handover, OnExpired, Source, Start};
 use super::value::{choice, name, path_part, project, region, start};
 use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
 
@@ -21,6 +21,15 @@ pub(super) struct Resolved {
     pub(super) reads: Option<Reads>,
 }
 
+const CHECKPOINTS: [(&str, Checkpoint); 2] =
+    [("spooled", Checkpoint::Spooled), ("delivered", Checkpoint::Delivered)];
+
+const HANDOVERS: [(&str, Handover); 2] =
+    [("spooled", Handover::Spooled), ("delivered", Handover::Delivered)];
+
+const ON_EXPIRED: [(&str, OnExpired); 3] =
+    [("oldest", OnExpired::Oldest), ("newest", OnExpired::Newest), ("stop", OnExpired::Stop)];
+
 type Reads = (Endpoint, String, String, String);
 
 /// Reads one source; `only` tells that there is no other, so that it needs no name.
@@ -29,6 +38,7 @@ pub(super) fn source(
     table: &GivenTable,
     only: bool,
     around: Option<&CredentialSource>,
+    env: credentials::Env<'_>,
     reports: &mut Vec<Report>,
 ) -> Resolved {
     let mut reader = Reader::new(table, reports);
@@ -43,8 +53,13 @@ pub(super) fn source(
     let logstore = reader.text("logstore", path_part);
     let consumer_group = reader.text("consumer_group", path_part);
     let start: Read<Start> = reader.text("start", start);
+    let checkpoint = reader.text("checkpoint", |text| choice(text, &CHECKPOINTS));
+    let handover = reader.text("handover", |text| choice(text, &HANDOVERS));
+    let handover_timeout = reader.span("handover_timeout");
+    let on_expired = reader.text("on_expired", |text| choice(text, &ON_EXPIRED));
+    let unreadable_after = reader.span("unreadable_after");
+    let shard_bytes_per_second = reader.size("shard_bytes_per_second");
     let filter = filter(&mut reader);
-    let checkpoint = checkpoint(&mut reader);
     let region = reader.optional("region", region);
     let sign = reader.text("sign_version", |text| choice(text, &SIGN_VERSIONS));
     let network = network(&mut reader, endpoint.as_ref().ok());
@@ -53,12 +68,16 @@ pub(super) fn source(
     let order = reader.optional("order", order);
     let manage_group = reader.flag("manage_group");
     let idle_poll = reader.span("idle_poll");
-    let key = credentials::written(&mut reader);
+    let key = credentials::written(&mut reader, env);
     if let Ok(endpoint) = &endpoint {
         warn_of_http(&mut reader, endpoint);
         if let (Ok(sign), Ok(region)) = (&sign, &region) {
             check_region(&mut reader, endpoint, *sign, region.as_deref());
         }
+    }
+    let policies = (&checkpoint, &handover);
+    if let (Ok(Checkpoint::Spooled), Ok(Handover::Delivered)) = policies {
+        report_handover(&mut reader);
     }
     if let (Ok(interval), Ok(timeout)) = (&heartbeat_interval, &group_timeout) {
         // The default is made shorter where it does not fit; what was written is not.
@@ -82,7 +101,6 @@ pub(super) fn source(
         _ => None,
     };
     let source = (|| {
-        checkpoint?;
         Ok(Source {
             name: name?,
             endpoint: endpoint?,
@@ -93,10 +111,17 @@ pub(super) fn source(
             logstore: logstore?,
             consumer_group: consumer_group?,
             start: start?,
+            checkpoint: checkpoint?,
+            handover: handover?,
+            handover_timeout: handover_timeout?,
+            on_expired: on_expired?,
+            unreadable_after: unreadable_after?,
+            shard_bytes_per_second: shard_bytes_per_second?,
             filter: filter?,
             credentials: credentials?,
             heartbeat_interval: heartbeat_interval?,
             group_timeout: group_timeout?,
+            checkpoint_look: CHECKPOINT_LOOK,
             order: order?,
             manage_group: manage_group?,
             idle_poll: idle_poll?,
@@ -134,16 +159,6 @@ fn filter(reader: &mut Reader<'_>) -> Read<Option<Filter>> {
     Ok(query?.or(processor?.map(Filter::Processor)))
 }
 
-fn checkpoint(reader: &mut Reader<'_>) -> Read<()> {
-    let delivered = reader
-        .text("checkpoint", |text| choice(text, &[("spooled", false), ("delivered", true)]))?;
-    if delivered {
-        let label = "write \"spooled\"";
-        return Err(reader.report("config.not_available", "checkpoint", label));
-    }
-    Ok(())
-}
-
 fn warn_of_http(reader: &mut Reader<'_>, endpoint: &Endpoint) {
     if endpoint.is_https() || endpoint.is_loopback() {
         return;
@@ -173,6 +188,22 @@ fn check_region(
                 .help("write region = \"cn-hangzhou\", or whichever the project is in"),
         );
     }
+}
+
+/// The next relay takes a shard at its checkpoint. Where that runs ahead of delivery, a
+/// killed relay leaves older logs behind that come later.
+fn report_handover(reader: &mut Reader<'_>) {
+    let table = reader.table;
+    let title = "`handover = \"delivered\"` needs `checkpoint = \"delivered\"`";
+    let mut report = Report::problem("config.handover", title)
+        .at(&table.place_of("handover"), "keeps a shard's order over relays");
+    if table.has("checkpoint") {
+        let label = "with this, what a killed relay had spooled is delivered after newer logs";
+        report = report.at(&table.place_of("checkpoint"), label);
+    }
+    reader
+        .reports
+        .push(report.help("write checkpoint = \"delivered\", too, or leave handover out"));
 }
 
 fn report_heartbeat(reader: &mut Reader<'_>) {

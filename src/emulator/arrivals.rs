@@ -15,19 +15,36 @@ pub struct Arrivals {
     oracle: Oracle,
     /// The last group of each shard: logs arrive in order, so it serves many of them.
     groups: HashMap<u32, (u64, LogGroup)>,
+    notices: Vec<Notice>,
 }
+
+/// What the relay itself had to say: the fields of its message by name.
+pub type Notice = HashMap<String, String>;
 
 impl Arrivals {
     /// Expects the logs of `workload`.
     pub fn new(workload: Workload, separator: impl Into<String>) -> Self {
         let oracle = Oracle::new(workload.logs_per_shard());
-        Self { workload, separator: separator.into(), oracle, groups: HashMap::new() }
+        Self {
+            workload,
+            separator: separator.into(),
+            oracle,
+            groups: HashMap::new(),
+            notices: Vec::new(),
+        }
     }
 
     /// Takes one message.
     pub fn message(&mut self, message: &[u8]) {
         let fields = body_of(message).and_then(|body| body::decode(body, &self.separator).ok());
         let Some(fields) = fields else { return self.oracle.unknown() };
+        if fields.iter().any(|(key, value)| key == b"__topic__" && value == b"sls-relay") {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let notice = fields.iter().map(|(key, value)| (text(key), text(value)));
+            let severity = message.get(1..3).map(text).unwrap_or_default();
+            self.notices.push(notice.chain([("pri".to_owned(), severity)]).collect());
+            return;
+        }
         let id = fields.iter().rev().find(|(key, _)| key == b"request_traceid");
         let Some((shard, n)) = id.and_then(|(_, value)| id_of(value)) else {
             return self.oracle.unknown();
@@ -44,6 +61,11 @@ impl Arrivals {
     /// Up to `limit` logs that have not arrived: shard and number.
     pub fn missing(&self, limit: usize) -> Vec<(u32, u64)> {
         self.oracle.missing(limit)
+    }
+
+    /// What the relay itself had to say, in the order of arrival.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
     }
 
     /// Whether every log has arrived at least once.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::notice::is_notice;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
 use crate::spool::{self, BatchHeader, Item, Position, Spool, StoredBatch};
 use crate::syslog::{
-    FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError,
+    FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError, Severity,
 };
 
 /// Bytes of one chunk: what is written with one call.
@@ -49,7 +50,8 @@ pub(crate) fn spawn(
     let (sender, chunks) = mpsc::channel(AHEAD);
     let runtime = tokio::runtime::Handle::current();
     let encoder = Encoder {
-        formatter: formatter(&destination).map_err(std::io::Error::other)?,
+        formatter: formatter(&destination, destination.severity).map_err(std::io::Error::other)?,
+        notices: formatter(&destination, NOTICE).map_err(std::io::Error::other)?,
         framing: match destination.target.scheme {
             Scheme::Udp => None,
             Scheme::Tcp => Some(destination.framing),
@@ -70,6 +72,8 @@ struct Encoder {
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     formatter: Formatter,
+    /// For what the relay itself has to say.
+    notices: Formatter,
     framing: Option<Framing>,
     sender: Sender<Chunk>,
     from: Mark,
@@ -172,7 +176,7 @@ impl Encoder {
                         approximate: cursor.is_none(),
                     },
                 };
-                self.append(&line, &mut frames);
+                self.append(&line, is_notice(header, group.topic), &mut frames);
                 let last = index == header.logs;
                 if frames.len() >= CHUNK && !last {
                     let position = Position { seq: header.seq, index };
@@ -185,8 +189,9 @@ impl Encoder {
     }
 
     /// Formats one log. A panic costs this log its format, not the relay its life.
-    fn append(&mut self, line: &LogLine<'_>, frames: &mut Frames) {
-        let (formatter, framing) = (&mut self.formatter, self.framing);
+    fn append(&mut self, line: &LogLine<'_>, notice: bool, frames: &mut Frames) {
+        let formatter = if notice { &mut self.notices } else { &mut self.formatter };
+        let framing = self.framing;
         let formatted = catch_unwind(AssertUnwindSafe(|| {
             let mut message = Vec::with_capacity(2048);
             let formatted = formatter.format(line, &mut message);
@@ -241,16 +246,19 @@ impl Encoder {
     }
 }
 
+/// Severity of what the relay itself has to say: logs are missing.
+const NOTICE: Severity = Severity::ERR;
+
 /// Longest message in bytes: a UDP datagram over IPv4, and what rsyslog takes in one frame.
 const MAX_UDP: usize = 65_507;
 const MAX_TCP: usize = 200_000;
 
-fn formatter(destination: &Destination) -> Result<Formatter, SettingsError> {
+fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter, SettingsError> {
     Formatter::new(FormatSettings {
         format: destination.format,
         separator: destination.separator.clone(),
         facility: destination.facility,
-        severity: destination.severity,
+        severity,
         hostname: destination.hostname.clone(),
         app_name: destination.app_name.clone(),
         sd_id: destination.sd_id.clone(),

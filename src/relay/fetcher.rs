@@ -1,20 +1,22 @@
 //! Pulling one shard into the spool: cursor by cursor, each answer checked before it is
 //! stored and stored before it is committed.
 
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
 use super::backoff::{Backoff, Outage, Say};
 use super::chain;
+use super::expired::Onward;
+use super::pace::Pace;
 use super::shard::Shard;
 use super::status::add;
-use crate::config::Start;
-use crate::sls::{
-    Advice, CheckpointState, Compression, Cursor, CursorFrom, DecodeError, Error, PullAnswer,
-    PullRequest, body, walk,
-};
+use super::unreadable::{Trials, Verdict, compression};
+use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body, walk};
 use crate::spool::{self, Batch, Receipt, Tenure};
 
 /// Log groups asked for at first, and at most (SLS: 1 to 1000).
@@ -22,253 +24,254 @@ const FIRST_COUNT: u32 = 100;
 const MAX_COUNT: u32 = 1000;
 /// Raw bytes one answer should come to; the count follows it.
 const TARGET_RAW: u64 = 4 << 20;
-/// A shard that stands still is committed this often, so that SLS can release one that
-/// is read-only and empty.
+/// Raw bytes of an answer that is taken; only a log group by itself may be larger.
+const MAX_RAW: u64 = 4 * TARGET_RAW;
+/// A shard that stands still is looked at and committed after so many idle polls, at most
+/// after this time, so that SLS can release one that is read-only, and an operator who
+/// has moved its checkpoint is obeyed.
+const IDLE_POLLS: u32 = 30;
 const IDLE_COMMIT: Duration = Duration::from_secs(30);
 /// Pause after an answer of which a filter left nothing.
 const FILTERED_PAUSE: Duration = Duration::from_millis(50);
 /// Refusals of a cursor before it is believed to be expired.
 const EXPIRED_AFTER: u32 = 3;
 
+thread_local! {
+    /// Where answers are decompressed to be checked: one for each thread, not for each shard.
+    static RAW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The task that pulls one shard.
 pub(crate) struct Fetcher {
-    shard: Arc<Shard>,
+    pub(super) shard: Arc<Shard>,
     receipts: Sender<Receipt>,
-    count: u32,
-    backoff: Backoff,
-    outage: Outage,
-    /// Answers in a row that could not be read.
-    undecodable: u32,
+    pub(super) count: u32,
+    pub(super) backoff: Backoff,
+    pub(super) outage: Outage,
+    pub(super) trials: Trials,
     /// Refusals in a row of the cursor.
-    invalid: u32,
+    pub(super) invalid: u32,
+    pace: Pace,
     idle_since: Option<Instant>,
-    raw: Vec<u8>,
+    /// The supervisor waits until the last of these is dropped.
+    _pulling: Sender<()>,
 }
 
 /// What a pull came to.
 enum Pulled {
-    Batch(Box<Batch>, bool),
+    Batch { batch: Box<Batch>, more: bool, room: Room },
     Nothing { next_cursor: String },
+}
+
+/// Why a pull brought nothing to go on with.
+enum Failure {
+    /// Try again after this time.
+    Wait(Duration),
+    /// SLS does not keep the log at the cursor any more.
+    Expired,
+    /// The answer cannot be read, and was tried long enough.
+    Unreadable { answer: Box<PullAnswer>, why: String },
+}
+
+/// Why pulling stopped.
+enum Stopped {
+    /// It was told to, or cannot go on.
+    End,
+    /// The shard is taken anew.
+    Anew,
 }
 
 /// Pulls until told to stop. A batch on its way into the spool is finished first: what is
 /// durable must be committed, or the next owner of the shard delivers it again.
 pub(crate) async fn run(mut fetcher: Fetcher) {
     let stop = fetcher.shard.stop.clone();
-    let Some((mut tenure, mut cursor)) = stop.run_until_cancelled(fetcher.acquire()).await else {
-        return;
-    };
-    while let Some(pulled) = stop.run_until_cancelled(fetcher.pull(&cursor)).await {
-        let pause = match pulled {
-            Ok(Pulled::Batch(batch, more)) => {
-                fetcher.recovered();
-                fetcher.idle_since = None;
-                let next = batch.next_cursor.clone();
-                if !fetcher.store(&tenure, *batch).await {
-                    break;
-                }
-                cursor = Cursor::new(next);
-                if more { Duration::ZERO } else { fetcher.shard.source.idle_poll / 4 }
-            }
-            Ok(Pulled::Nothing { next_cursor }) => {
-                fetcher.recovered();
-                if !fetcher.stand(&tenure, &cursor, &next_cursor).await {
-                    break;
-                }
-                // A filter left nothing of it: there may be more behind.
-                let moved = cursor.as_str() != next_cursor;
-                cursor = Cursor::new(next_cursor);
-                let idle_poll = fetcher.shard.source.idle_poll;
-                if moved {
-                    idle_poll.min(FILTERED_PAUSE)
-                } else {
-                    idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64())
-                }
-            }
-            Err(Failure::Expired) => {
-                let restarted = stop.run_until_cancelled(fetcher.restart(tenure, &cursor)).await;
-                let Some(restarted) = restarted else { return };
-                (tenure, cursor) = restarted;
-                Duration::ZERO
-            }
-            Err(Failure::Wait(pause)) => pause,
-        };
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            break;
+    while let Some((tenure, cursor)) = stop.run_until_cancelled(fetcher.acquire()).await {
+        let stopped = fetcher.pull_all(&tenure, cursor).await;
+        fetcher.shard.spool.end(&tenure);
+        if matches!(stopped, Stopped::End) {
+            return;
         }
     }
-    fetcher.shard.spool.end(&tenure);
 }
 
 impl Fetcher {
-    pub(crate) fn new(shard: Arc<Shard>, receipts: Sender<Receipt>) -> Self {
+    pub(crate) fn new(shard: Arc<Shard>, receipts: Sender<Receipt>, pulling: Sender<()>) -> Self {
         Self {
+            pace: Pace::new(shard.source.shard_bytes_per_second),
             shard,
             receipts,
             count: FIRST_COUNT,
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
             outage: Outage::default(),
-            undecodable: 0,
+            trials: Trials::default(),
             invalid: 0,
             idle_since: None,
-            raw: Vec::new(),
+            _pulling: pulling,
         }
     }
 
-    /// Takes the shard at the right cursor: our own position where the server's checkpoint
-    /// is ours, else the server's, else the configured start.
-    async fn acquire(&mut self) -> (Tenure, Cursor) {
-        loop {
-            match self.try_acquire().await {
-                Ok(taken) => {
+    async fn pull_all(&mut self, tenure: &Tenure, mut cursor: Cursor) -> Stopped {
+        let stop = self.shard.stop.clone();
+        while let Some(pulled) = stop.run_until_cancelled(self.pull(&cursor)).await {
+            let pause = match pulled {
+                Ok(Pulled::Batch { batch, more, room }) => {
                     self.recovered();
-                    return taken;
+                    self.idle_since = None;
+                    let next = batch.next_cursor.clone();
+                    if !self.store(tenure, *batch).await {
+                        return Stopped::End;
+                    }
+                    drop(room);
+                    cursor = Cursor::new(next);
+                    if more { Duration::ZERO } else { self.shard.source.idle_poll / 4 }
                 }
-                Err(pause) => tokio::time::sleep(pause).await,
+                Ok(Pulled::Nothing { next_cursor }) => {
+                    self.recovered();
+                    if !self.stand(tenure, &cursor, &next_cursor).await {
+                        return Stopped::End;
+                    }
+                    let moved = cursor.as_str() != next_cursor;
+                    cursor = Cursor::new(next_cursor);
+                    let idle = self.shard.source.idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64());
+                    // A filter left nothing of it: there may be more behind.
+                    if moved { idle.min(FILTERED_PAUSE) } else { idle }
+                }
+                Err(Failure::Expired) => {
+                    match stop.run_until_cancelled(self.onward(tenure, &cursor)).await {
+                        Some(Onward::At(next)) => cursor = next,
+                        Some(Onward::Anew) => return Stopped::Anew,
+                        Some(Onward::End) | None => return Stopped::End,
+                    }
+                    Duration::ZERO
+                }
+                Err(Failure::Unreadable { answer, why }) => {
+                    let kept = self.put_aside(tenure, &cursor, &answer, &why);
+                    match stop.run_until_cancelled(kept).await {
+                        Some(true) => cursor = answer.next_cursor,
+                        Some(false) | None => return Stopped::End,
+                    }
+                    Duration::ZERO
+                }
+                Err(Failure::Wait(pause)) => pause,
+            };
+            let pause = pause.max(self.pace.wait(Instant::now()));
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                break;
             }
         }
-    }
-
-    async fn try_acquire(&mut self) -> Result<(Tenure, Cursor), Duration> {
-        let shard = Arc::clone(&self.shard);
-        let (logstore, group) = (&shard.source.logstore, &shard.source.consumer_group);
-        let states = shard.client.get_checkpoints(logstore, group, Some(shard.key.shard)).await;
-        let states = states.map_err(|error| self.failed(&error))?;
-        let server = states.into_iter().find(|state| state.shard == shard.key.shard);
-        let checkpoint = server.as_ref().and_then(|state| state.checkpoint.clone());
-        let (start, why) = match shard.spool.shard(&shard.key) {
-            Some(known) if self.is_ours(&known, server.as_ref()) => {
-                (known.position, "goes on where the spool ends")
-            }
-            // Our own commit of something that the spool does not know: the spool lost its end.
-            // Reading it again costs duplicates; going on behind it would cost logs.
-            Some(known) if self.is_behind(&known, server.as_ref()) => {
-                tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "spool.behind", position = %known.position, checkpoint = checkpoint.as_ref().map(Cursor::as_str), "the spool has lost logs whose checkpoint this relay had committed; they are pulled again");
-                (known.position, "goes on where the spool ends, behind its own checkpoint")
-            }
-            _ => match &checkpoint {
-                Some(cursor) => (cursor.as_str().to_owned(), "starts at the group's checkpoint"),
-                None => {
-                    let from = match shard.source.start {
-                        Start::Begin => CursorFrom::Begin,
-                        Start::End => CursorFrom::End,
-                        Start::Time(time) => CursorFrom::Time(time.as_second()),
-                    };
-                    let cursor = shard.client.get_cursor(logstore, shard.key.shard, from).await;
-                    let cursor = cursor.map_err(|error| self.failed(&error))?;
-                    (cursor.as_str().to_owned(), "has no checkpoint and starts as configured")
-                }
-            },
-        };
-        let checkpoint = checkpoint.map(|cursor| cursor.as_str().to_owned());
-        let begun = shard.spool.begin(shard.key.clone(), start.clone(), checkpoint).await;
-        let tenure = begun.map_err(|error| self.spool_failed(&error))?;
-        tracing::info!(source = %shard.source.name, shard = shard.key.shard, cursor = %start, "shard taken, {why}");
-        Ok((tenure, Cursor::new(start)))
-    }
-
-    /// Whether the server's checkpoint is one we made: then nothing lies between it and the
-    /// spool's position that the spool does not hold.
-    fn is_ours(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
-        let checkpoint = server.and_then(|state| state.checkpoint.as_ref());
-        let by_us = server
-            .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
-        known.is_ours(checkpoint.map(Cursor::as_str)) && (by_us || checkpoint.is_none())
-    }
-
-    fn is_behind(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
-        let position = Cursor::new(known.position.as_str()).number();
-        server.is_some_and(|state| {
-            let checkpoint = state.checkpoint.as_ref().and_then(Cursor::number);
-            state.consumer == self.shard.consumer
-                && position.zip(checkpoint).is_some_and(|(position, at)| position < at)
-        })
+        Stopped::End
     }
 
     async fn pull(&mut self, cursor: &Cursor) -> Result<Pulled, Failure> {
         let shard = Arc::clone(&self.shard);
-        let count = if self.undecodable > 2 { 1 } else { self.count };
-        let filter = shard.source.filter.as_ref();
-        let request = PullRequest { filter, ..PullRequest::new(cursor, count) };
+        let count = self.count;
+        let request = PullRequest {
+            filter: shard.source.filter.as_ref(),
+            max_raw_bytes: (count > 1).then_some(MAX_RAW),
+            budget: Some(&shard.budget),
+            ..PullRequest::new(cursor, count)
+        };
+        let sent = Instant::now();
         let answer = shard.client.pull_logs(&shard.source.logstore, shard.key.shard, request).await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) if error.advice() == Advice::InvalidCursor => {
-                self.invalid += 1;
-                if self.invalid >= EXPIRED_AFTER {
-                    return Err(Failure::Expired);
-                }
-                return Err(Failure::Wait(self.failed(&error)));
-            }
-            Err(error) => {
-                if matches!(error, Error::TooLarge { .. }) {
-                    self.count = (self.count / 4).max(1);
-                }
-                return Err(Failure::Wait(self.failed(&error)));
-            }
+            Err(error) => return Err(self.pull_failed(cursor, count, &error).await),
         };
         self.invalid = 0;
+        self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
+        let at_end = answer.next_cursor == *cursor || answer.end_of_cursor;
+        shard.counters.at_end.store(at_end, Ordering::Relaxed);
         if answer.groups == 0 && answer.raw_size == 0 {
+            self.readable();
             if answer.filtered.is_some() && answer.next_cursor != *cursor {
                 self.adapt(&answer);
             }
             return Ok(Pulled::Nothing { next_cursor });
         }
-        let summary = match self.check(&answer) {
+        let summary = match check(&answer) {
+            Ok(_) if answer.next_cursor == *cursor => {
+                let problem = Standing;
+                let code = "sls.cursor_stands";
+                let again = self.judge(cursor, count.max(2), &problem, code, &answer.request_id);
+                let Verdict::Again(pause) = again else { return Err(Failure::Wait(IDLE_COMMIT)) };
+                return Err(Failure::Wait(pause));
+            }
             Ok(summary) => summary,
-            Err(error) => return Err(Failure::Wait(self.undecodable(cursor, &answer, &error))),
+            Err(error) => {
+                let id = &answer.request_id;
+                return Err(match self.judge(cursor, count, &error, error.code(), id) {
+                    Verdict::Again(pause) => Failure::Wait(pause),
+                    Verdict::PutAside => {
+                        Failure::Unreadable { answer: Box::new(answer), why: chain(&error) }
+                    }
+                });
+            }
         };
-        self.undecodable = 0;
+        self.readable();
         add(&shard.counters.pulled, u64::from(summary.logs));
+        self.adapt(&answer);
         if summary.logs == 0 {
             return Ok(Pulled::Nothing { next_cursor });
         }
         let (groups, raw_size) = answer.looked_at();
         let full = groups >= count.into() || raw_size >= TARGET_RAW / 4;
         let more = full && !answer.end_of_cursor;
-        self.adapt(&answer);
-        let filtered = filter.is_some();
-        Ok(Pulled::Batch(Box::new(batch(cursor, answer, &summary, filtered)), more))
+        let room = answer.room.clone();
+        let filtered = shard.source.filter.is_some();
+        let batch = Box::new(batch(cursor, answer, &summary, filtered));
+        Ok(Pulled::Batch { batch, more, room })
     }
 
-    /// Never store what nobody can read back: the body must decompress and parse.
-    fn check(&mut self, answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {
-        body::decompress(answer.compression, &answer.body, answer.raw_size, &mut self.raw)?;
-        let summary = walk::summary(&self.raw)?;
-        if self.raw.capacity() > 2 * usize::try_from(TARGET_RAW).unwrap_or(usize::MAX) {
-            self.raw = Vec::new();
+    async fn pull_failed(&mut self, cursor: &Cursor, count: u32, error: &Error) -> Failure {
+        if error.advice() == Advice::InvalidCursor {
+            self.invalid += 1;
+            if self.invalid >= EXPIRED_AFTER {
+                return Failure::Expired;
+            }
         }
-        Ok(summary)
-    }
-
-    /// Keeps asking for the same cursor, one log group at a time: what cannot be read is
-    /// neither stored nor committed over.
-    fn undecodable(
-        &mut self,
-        cursor: &Cursor,
-        answer: &PullAnswer,
-        error: &DecodeError,
-    ) -> Duration {
-        self.undecodable += 1;
-        let shard = &self.shard;
-        if self.outage.failed(Instant::now()) != Say::Nothing {
-            tracing::error!(source = %shard.source.name, shard = shard.key.shard, %cursor, request_id = %answer.request_id, code = error.code(), "an answer of SLS cannot be read: {}; it is pulled again and nothing is skipped", chain(error));
+        if !matches!(error, Error::TooLarge { .. }) {
+            return Failure::Wait(self.failed(error));
         }
-        self.backoff.next(Duration::ZERO)
+        if count > 1 {
+            // Not a failure: the log groups are larger than those before.
+            self.count = (count / 4).max(1);
+            return Failure::Wait(Duration::ZERO);
+        }
+        let id = error.request_id().unwrap_or_default();
+        match self.judge(cursor, count, error, error.code(), id) {
+            Verdict::Again(pause) => Failure::Wait(pause),
+            Verdict::PutAside => {
+                let shard = Arc::clone(&self.shard);
+                let logstore = &shard.source.logstore;
+                let request = PullRequest {
+                    filter: shard.source.filter.as_ref(),
+                    max_raw_bytes: Some(u64::MAX),
+                    budget: Some(&shard.budget),
+                    ..PullRequest::new(cursor, 1)
+                };
+                match shard.client.pull_logs(logstore, shard.key.shard, request).await {
+                    Ok(answer) => {
+                        Failure::Unreadable { answer: Box::new(answer), why: chain(error) }
+                    }
+                    Err(error) => Failure::Wait(self.failed(&error)),
+                }
+            }
+        }
     }
 
-    /// Asks for as many log groups as come to about the target size.
+    /// Asks for as many log groups as come to about the target size, and at most for twice
+    /// as many as just now.
     fn adapt(&mut self, answer: &PullAnswer) {
         let (groups, raw_size) = answer.looked_at();
         let per_group = raw_size / groups.max(1);
-        let fitting = TARGET_RAW / per_group.max(1);
-        self.count = u32::try_from(fitting).unwrap_or(MAX_COUNT).clamp(1, MAX_COUNT);
+        let fitting = u32::try_from(TARGET_RAW / per_group.max(1)).unwrap_or(MAX_COUNT);
+        self.count = fitting.min(self.count.saturating_mul(2)).clamp(1, MAX_COUNT);
     }
 
     /// Stores a batch, however long the spool is full or the disk fails. False when the
     /// shard cannot go on, or is to stop before there was room.
-    async fn store(&mut self, tenure: &Tenure, batch: Batch) -> bool {
+    pub(super) async fn store(&mut self, tenure: &Tenure, batch: Batch) -> bool {
         let mut room = self.shard.spool.room();
         loop {
             match self.shard.spool.append(tenure, batch.clone()).await {
@@ -303,18 +306,18 @@ impl Fetcher {
 
     /// The shard has nothing new: notes progress, and now and then commits where it stands.
     async fn stand(&mut self, tenure: &Tenure, cursor: &Cursor, next_cursor: &str) -> bool {
-        self.raw = Vec::new();
         let now = Instant::now();
         let committed = self.shard.spool.shard(&self.shard.key).and_then(|state| state.committed);
         let moved = cursor.as_str() != next_cursor;
+        let idle_commit = (IDLE_POLLS * self.shard.source.idle_poll).min(IDLE_COMMIT);
         let due = match self.idle_since {
             None => {
                 self.idle_since = Some(now);
                 committed.is_none()
             }
-            Some(since) if now.duration_since(since) >= IDLE_COMMIT => {
+            Some(since) if now.duration_since(since) >= idle_commit => {
                 self.idle_since = Some(now);
-                committed.as_deref() != Some(next_cursor)
+                true
             }
             Some(_) => false,
         };
@@ -332,65 +335,8 @@ impl Fetcher {
         }
     }
 
-    /// SLS says that the cursor is expired. Where that is so, starts again at the oldest log
-    /// that is left, never at the newest, and says what is missing.
-    async fn restart(&mut self, tenure: Tenure, expired: &Cursor) -> (Tenure, Cursor) {
-        loop {
-            let pause = match self.oldest_and_newest().await {
-                Ok((oldest, newest)) => {
-                    let numbers = (oldest.number(), expired.number(), newest.number());
-                    if let (Some(first), Some(at), Some(last)) = numbers
-                        && (first..=last).contains(&at)
-                    {
-                        // SLS still has it: the refusal was a passing one.
-                        self.invalid = 0;
-                        tokio::time::sleep(self.backoff.next(Duration::from_secs(1))).await;
-                        return (tenure, expired.clone());
-                    }
-                    match self.begin_behind_gap(expired, &oldest).await {
-                        Ok(tenure) => {
-                            self.invalid = 0;
-                            return (tenure, oldest);
-                        }
-                        Err(error) => self.spool_failed(&error),
-                    }
-                }
-                Err(error) => self.failed(&error),
-            };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    async fn oldest_and_newest(&self) -> Result<(Cursor, Cursor), Error> {
-        let (logstore, shard) = (&self.shard.source.logstore, self.shard.key.shard);
-        let oldest = self.shard.client.get_cursor(logstore, shard, CursorFrom::Begin).await?;
-        let newest = self.shard.client.get_cursor(logstore, shard, CursorFrom::End).await?;
-        Ok((oldest, newest))
-    }
-
-    /// The gap is in the ledger before the position moves over it.
-    async fn begin_behind_gap(
-        &self,
-        expired: &Cursor,
-        oldest: &Cursor,
-    ) -> Result<Tenure, spool::Error> {
-        let shard = &self.shard;
-        let lost = oldest.number().zip(expired.number());
-        let groups = lost.map(|(to, from)| to.saturating_sub(from));
-        tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.gap", %expired, %oldest, groups, "SLS has deleted logs that were not pulled yet: the retention of the logstore is shorter than the outage was. Pulling goes on at the oldest log that is left");
-        let gap = serde_json::json!({
-            "what": "gap", "source": shard.key.source, "shard": shard.key.shard,
-            "expired_cursor": expired.as_str(), "oldest_cursor": oldest.as_str(), "groups": groups,
-        });
-        let spool = shard.spool.clone();
-        let noted = tokio::task::spawn_blocking(move || spool.note(&gap)).await;
-        noted.unwrap_or(Err(spool::Error::Closed))?;
-        let committed = shard.spool.shard(&shard.key).and_then(|state| state.committed);
-        shard.spool.begin(shard.key.clone(), oldest.as_str().to_owned(), committed).await
-    }
-
     /// Logs a failed call and says how long to wait.
-    fn failed(&mut self, error: &Error) -> Duration {
+    pub(super) fn failed(&mut self, error: &Error) -> Duration {
         let shard = &self.shard;
         let (hint, loud) = match error.advice() {
             Advice::Retry { after } | Advice::Throttled { after } => (after, false),
@@ -415,14 +361,14 @@ impl Fetcher {
         self.backoff.next(hint)
     }
 
-    fn spool_failed(&mut self, error: &spool::Error) -> Duration {
+    pub(super) fn spool_failed(&mut self, error: &spool::Error) -> Duration {
         if self.outage.failed(Instant::now()) != Say::Nothing {
             tracing::warn!(source = %self.shard.source.name, shard = self.shard.key.shard, code = error.code(), "{}", chain(error));
         }
         self.backoff.next(Duration::ZERO)
     }
 
-    fn recovered(&mut self) {
+    pub(super) fn recovered(&mut self) {
         self.backoff.reset();
         if let Some(lasted) = self.outage.recovered(Instant::now()) {
             tracing::info!(source = %self.shard.source.name, shard = self.shard.key.shard, seconds = lasted.as_secs(), "pulling works again");
@@ -430,12 +376,25 @@ impl Fetcher {
     }
 }
 
-/// Why a pull brought nothing to go on with.
-enum Failure {
-    /// Try again after this time.
-    Wait(Duration),
-    /// SLS does not keep the log at the cursor any more.
-    Expired,
+/// Log groups came, and the cursor stands where it was.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it brings log groups and the cursor that was asked for: storing it would repeat it for ever"
+)]
+struct Standing;
+
+/// Never store what nobody can read back: the body must decompress and parse.
+fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {
+    RAW.with_borrow_mut(|raw| {
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            body::decompress(answer.compression, &answer.body, answer.raw_size, raw)?;
+            walk::summary(raw)
+        }));
+        if raw.capacity() as u64 > 2 * TARGET_RAW {
+            *raw = Vec::new();
+        }
+        checked.unwrap_or(Err(DecodeError::Protobuf { at: 0, problem: "the decoder panicked" }))
+    })
 }
 
 fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered: bool) -> Batch {
@@ -457,11 +416,7 @@ fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered:
         min_time: summary.min_time.unwrap_or(0),
         max_time: summary.max_time.unwrap_or(0),
         raw_size: answer.raw_size,
-        compression: match answer.compression {
-            Compression::None => spool::Compression::None,
-            Compression::Lz4 => spool::Compression::Lz4,
-            Compression::Zstd => spool::Compression::Zstd,
-        },
+        compression: compression(answer.compression),
         body: answer.body,
     }
 }

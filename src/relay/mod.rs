@@ -1,17 +1,23 @@
 //! The relay: sources fetch into the spool, senders drain it, and the two never wait for
 //! one another except through the spool's quota.
 
+mod acquire;
 mod backoff;
 mod checkpointer;
 mod connection;
 mod encoder;
+mod expired;
 mod fetcher;
 mod group;
+mod marks;
+mod notice;
+mod pace;
 mod sender;
 mod shard;
 mod source;
 pub mod status;
 mod supervisor;
+mod unreadable;
 
 pub(crate) use supervisor::client;
 pub use supervisor::{Relay, RelayError};

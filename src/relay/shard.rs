@@ -9,8 +9,8 @@ use super::checkpointer::{self, Committed};
 use super::fetcher::{self, Fetcher};
 use super::status::ShardCounters;
 use crate::config::Source;
-use crate::sls::{Client, Cursor, Error};
-use crate::spool::{ShardKey, Spool};
+use crate::sls::{CheckpointState, Client, Cursor, Error, PullBudget};
+use crate::spool::{self, ShardKey, Spool};
 
 /// Receipts that may wait for their commit before pulling stops.
 const UNCOMMITTED: usize = 32;
@@ -23,8 +23,13 @@ pub(crate) struct Shard {
     pub(crate) key: ShardKey,
     pub(crate) consumer: String,
     pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) budget: PullBudget,
     /// Stop pulling, commit, give the shard back.
     pub(crate) stop: CancellationToken,
+    /// The whole relay stops.
+    pub(crate) stopping: CancellationToken,
+    /// Nothing more will be delivered: commit what is.
+    pub(crate) finish: CancellationToken,
 }
 
 /// How a shard ended.
@@ -34,22 +39,32 @@ pub(crate) enum Ended {
     Drained,
     /// Another consumer holds it.
     Lost,
+    /// Another process with our name consumes it.
+    Twin,
 }
 
 /// Fetches and commits until told to stop. Dropping the future ends it at once, with
 /// nothing committed that was not: that is what a lost lease asks for.
-pub(crate) async fn run(shard: Arc<Shard>) -> Ended {
+pub(crate) async fn run(shard: Arc<Shard>, pulling: mpsc::Sender<()>) -> Ended {
     let (sender, receipts) = mpsc::channel(UNCOMMITTED);
-    let fetcher = fetcher::run(Fetcher::new(Arc::clone(&shard), sender));
+    let fetcher = fetcher::run(Fetcher::new(Arc::clone(&shard), sender, pulling));
     let checkpointer = checkpointer::run(Arc::clone(&shard), receipts);
-    tokio::pin!(fetcher, checkpointer);
-    let committed = tokio::select! {
-        // The fetcher ends when it is told to; the rest of the receipts still count.
-        () = &mut fetcher => checkpointer.await,
-        committed = &mut checkpointer => committed,
+    tokio::pin!(checkpointer);
+    let committed = {
+        let mut fetcher = Box::pin(fetcher);
+        tokio::select! {
+            // The fetcher ends when it is told to; the rest of the receipts still count.
+            () = &mut fetcher => None,
+            committed = &mut checkpointer => Some(committed),
+        }
+    };
+    let committed = match committed {
+        Some(committed) => committed,
+        None => checkpointer.await,
     };
     match committed {
         Committed::All | Committed::InPart if shard.stop.is_cancelled() => Ended::Drained,
+        Committed::Twin => Ended::Twin,
         // Refused, or the fetcher cannot go on: the next heartbeat's answer starts anew.
         _ => Ended::Lost,
     }
@@ -60,5 +75,20 @@ impl Shard {
         let Source { logstore, consumer_group, .. } = &*self.source;
         let shard = self.key.shard;
         self.client.update_checkpoint(logstore, consumer_group, &self.consumer, shard, cursor).await
+    }
+
+    /// What SLS has as the checkpoint of this shard.
+    pub(crate) async fn server_checkpoint(&self) -> Result<Option<CheckpointState>, Error> {
+        let Source { logstore, consumer_group, .. } = &*self.source;
+        let shard = self.key.shard;
+        let states = self.client.get_checkpoints(logstore, consumer_group, Some(shard)).await?;
+        Ok(states.into_iter().find(|state| state.shard == shard))
+    }
+
+    /// Writes a line to the spool's ledger.
+    pub(crate) async fn note(&self, line: serde_json::Value) -> Result<(), spool::Error> {
+        let spool = self.spool.clone();
+        let noted = tokio::task::spawn_blocking(move || spool.note(&line)).await;
+        noted.unwrap_or(Err(spool::Error::Closed))
     }
 }

@@ -3,11 +3,11 @@
 //! Heartbeats have their own timer and their own short timeout, apart from pulls. What to
 //! do is decided by [`Membership`]; this file only carries it out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -17,10 +17,10 @@ use super::group::{Group, READ_AGAIN};
 use super::shard::{self, Ended, Shard};
 use super::status::Counters;
 use crate::config::{self, Start};
-use crate::sls::{Action, Client, Error, Membership, MembershipConfig};
+use crate::sls::{Action, Client, Error, Membership, MembershipConfig, PullBudget};
 use crate::spool::{ShardKey, Spool};
 
-/// Most time a graceful stop waits for the last commits.
+/// Most time a stop waits for the last commits once delivery has ended.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// Everything a source needs.
@@ -30,18 +30,38 @@ pub(crate) struct Source {
     pub(crate) spool: Spool,
     pub(crate) consumer: String,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) budget: PullBudget,
+    /// Stop pulling.
     pub(crate) stop: CancellationToken,
+    /// Nothing more will be delivered: commit what is, and end.
+    pub(crate) finish: CancellationToken,
+    /// Dropped when nothing is pulled any more.
+    pub(crate) pulling: Option<mpsc::Sender<()>>,
 }
 
 /// The running shards.
 struct Running {
     source: Source,
+    times: MembershipConfig,
     membership: Membership,
     group: Arc<Group>,
     look_again: Arc<Notify>,
     tasks: JoinSet<(u32, Ended)>,
     stops: HashMap<u32, (CancellationToken, AbortHandle)>,
+    /// An aborted task ends a moment later: the next one of the shard waits for it, so that
+    /// no old commit overtakes a new one.
+    turns: HashMap<u32, Arc<Mutex<()>>>,
     group_lost: bool,
+    /// Shards that another process consumes under our name.
+    twins: BTreeSet<u32>,
+}
+
+/// What came of a heartbeat.
+struct Answered {
+    sent_at: Instant,
+    /// The timeout of the group, where it had to be found or made first.
+    group_timeout: Option<Duration>,
+    reply: Result<Vec<u32>, Error>,
 }
 
 /// Says where a source starts: the first thing that an operator should read.
@@ -72,16 +92,19 @@ pub(crate) async fn run(source: Source) {
     let times = times(&settings, *group_timeout.borrow());
     let running = Running {
         source,
+        times,
         membership: Membership::new(times),
         group: Arc::clone(&group),
         look_again: Arc::clone(&look_again),
         tasks: JoinSet::new(),
         stops: HashMap::new(),
+        turns: HashMap::new(),
         group_lost: false,
+        twins: BTreeSet::new(),
     };
     tokio::select! {
         () = group.watch(changed, READ_AGAIN, &look_again) => {}
-        () = running.run(times.heartbeat_interval, group_timeout, stop) => {}
+        () = running.run(group_timeout, stop) => {}
     }
 }
 
@@ -91,28 +114,31 @@ fn times(settings: &config::Source, group_timeout: Duration) -> MembershipConfig
     MembershipConfig { heartbeat_interval, group_timeout }
 }
 
+fn heartbeat_timer(times: MembershipConfig) -> tokio::time::Interval {
+    let mut timer = tokio::time::interval(times.heartbeat_interval);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    timer
+}
+
 impl Running {
-    async fn run(
-        mut self,
-        mut interval: Duration,
-        mut group_timeout: watch::Receiver<Duration>,
-        stop: CancellationToken,
-    ) {
-        let mut timer = tokio::time::interval(interval);
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ticks = tokio::time::interval(Duration::from_millis(200).min(interval));
+    async fn run(mut self, mut group_timeout: watch::Receiver<Duration>, stop: CancellationToken) {
+        let mut timer = heartbeat_timer(self.times);
+        let ticks = Duration::from_millis(200).min(self.times.heartbeat_interval);
+        let mut ticks = tokio::time::interval(ticks);
         let mut outage = Outage::default();
         let mut beat = None;
-        let mut stopping: Option<Instant> = None;
+        let mut stopping = false;
+        let finish = self.source.finish.clone();
+        let mut finishing: Option<Instant> = None;
         loop {
-            if let Some(since) = stopping {
-                if self.tasks.is_empty() {
-                    break;
-                }
-                if since.elapsed() > STOP_WITHIN {
-                    tracing::warn!(source = %self.source.settings.name, shards = ?self.stops.keys(), "some checkpoints could not be committed before the end; their logs are in the spool, and the next start goes on behind them");
-                    break;
-                }
+            if stopping && self.tasks.is_empty() {
+                break;
+            }
+            if let Some(since) = finishing
+                && since.elapsed() > STOP_WITHIN
+            {
+                tracing::warn!(source = %self.source.settings.name, shards = ?self.stops.keys(), "some checkpoints could not be committed before the end; their logs are in the spool, and the next start goes on behind them");
+                break;
             }
             let idle = beat.is_none();
             let under_way = async {
@@ -122,64 +148,85 @@ impl Running {
                 }
             };
             tokio::select! {
-                (sent_at, reply) = under_way => {
+                answered = under_way => {
                     beat = None;
-                    self.on_reply(sent_at, reply, &mut outage);
+                    let well = self.on_answer(answered, &mut outage);
+                    if timer.period() != self.times.heartbeat_interval {
+                        timer = heartbeat_timer(self.times);
+                    } else if !well {
+                        timer.reset_after(self.times.retry_interval());
+                    }
                 }
                 _ = timer.tick(), if idle => {
-                    beat = Some(Box::pin(self.heartbeat(interval)));
+                    beat = Some(Box::pin(self.heartbeat()));
                 }
                 Some(ended) = self.tasks.join_next_with_id() => self.on_ended(ended),
                 Ok(()) = group_timeout.changed() => {
-                    let times = times(&self.source.settings, *group_timeout.borrow_and_update());
-                    self.membership.set_times(times);
-                    interval = times.heartbeat_interval;
-                    timer = tokio::time::interval(interval);
-                    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                    self.times = times(&self.source.settings, *group_timeout.borrow_and_update());
+                    self.membership.set_times(self.times);
+                    timer = heartbeat_timer(self.times);
                 }
                 _ = ticks.tick() => {
                     let actions = self.membership.on_tick(Instant::now());
                     self.act(actions);
                 }
-                () = stop.cancelled(), if stopping.is_none() => {
-                    stopping = Some(Instant::now());
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.source.pulling = None;
                     self.stops.values().for_each(|(stop, _)| stop.cancel());
+                }
+                () = finish.cancelled(), if finishing.is_none() => {
+                    finishing = Some(Instant::now());
                 }
             }
         }
     }
 
     /// One heartbeat, with a body made now and a timeout that leaves room for another.
-    fn heartbeat(
-        &mut self,
-        interval: Duration,
-    ) -> impl Future<Output = (Instant, Result<Vec<u32>, Error>)> + use<> {
+    fn heartbeat(&mut self) -> impl Future<Output = Answered> + use<> {
         let body = self.membership.heartbeat_body();
+        let timeout = self.times.heartbeat_timeout();
         let client = self.source.client.clone();
         let settings = Arc::clone(&self.source.settings);
         let consumer = self.source.consumer.clone();
         let group_lost = std::mem::take(&mut self.group_lost);
         let group = Arc::clone(&self.group);
         async move {
-            if group_lost && let Err(error) = group.find_or_make().await {
-                return (Instant::now(), Err(error));
+            let mut group_timeout = None;
+            if group_lost {
+                // Nothing is held: there is no lease that this could eat.
+                match group.find_or_make().await {
+                    Ok(timeout) => group_timeout = Some(timeout),
+                    Err(error) => {
+                        return Answered {
+                            sent_at: Instant::now(),
+                            group_timeout,
+                            reply: Err(error),
+                        };
+                    }
+                }
             }
             let sent_at = Instant::now();
             let config::Source { logstore, consumer_group, .. } = &*settings;
-            let timeout = interval.max(Duration::from_secs(1));
             let reply = client.heartbeat(logstore, consumer_group, &consumer, &body, timeout).await;
-            (sent_at, reply)
+            Answered { sent_at, group_timeout, reply }
         }
     }
 
-    fn on_reply(&mut self, sent_at: Instant, reply: Result<Vec<u32>, Error>, outage: &mut Outage) {
+    /// Returns whether the heartbeat was answered well.
+    fn on_answer(&mut self, answered: Answered, outage: &mut Outage) -> bool {
+        if let Some(group_timeout) = answered.group_timeout {
+            self.times = times(&self.source.settings, group_timeout);
+            self.membership.set_times(self.times);
+        }
         let name = &self.source.settings.name;
-        let actions = match reply {
+        let well = answered.reply.is_ok();
+        let actions = match answered.reply {
             Ok(shards) => {
                 if let Some(lasted) = outage.recovered(Instant::now()) {
                     tracing::info!(source = %name, seconds = lasted.as_secs(), "heartbeats are answered again");
                 }
-                self.membership.on_heartbeat(sent_at, &shards)
+                self.membership.on_heartbeat(answered.sent_at, Instant::now(), &shards)
             }
             Err(error) => {
                 if outage.failed(Instant::now()) != Say::Nothing {
@@ -194,6 +241,7 @@ impl Running {
             }
         };
         self.act(actions);
+        well
     }
 
     fn act(&mut self, actions: Vec<Action>) {
@@ -221,9 +269,11 @@ impl Running {
     }
 
     fn start(&mut self, number: u32) {
-        if self.source.stop.is_cancelled() {
+        if self.twins.contains(&number) {
+            self.membership.on_lost(number);
             return;
         }
+        let Some(pulling) = self.source.pulling.clone() else { return };
         let settings = &self.source.settings;
         let key = ShardKey { source: settings.spool_key(), shard: number };
         let stop = CancellationToken::new();
@@ -234,9 +284,16 @@ impl Running {
             counters: self.source.counters.shard(&key),
             key,
             consumer: self.source.consumer.clone(),
+            budget: self.source.budget.clone(),
             stop: stop.clone(),
+            stopping: self.source.stop.clone(),
+            finish: self.source.finish.clone(),
         });
-        let task = self.tasks.spawn(async move { (number, shard::run(shard).await) });
+        let turn = Arc::clone(self.turns.entry(number).or_default());
+        let task = self.tasks.spawn(async move {
+            let _turn = turn.lock_owned().await;
+            (number, shard::run(shard, pulling).await)
+        });
         self.stops.insert(number, (stop, task));
     }
 
@@ -251,6 +308,11 @@ impl Running {
                 let actions = match ended {
                     Ended::Drained => self.membership.on_drained(shard),
                     Ended::Lost => {
+                        self.membership.on_lost(shard);
+                        Vec::new()
+                    }
+                    Ended::Twin => {
+                        self.twins.insert(shard);
                         self.membership.on_lost(shard);
                         Vec::new()
                     }

@@ -1,7 +1,7 @@
 //! One snapshot of what the relay is doing, for logs, the demo and every command.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::spool::ShardKey;
@@ -24,6 +24,16 @@ pub struct ShardCounters {
     pub delivered: AtomicU64,
     /// Checkpoints committed.
     pub commits: AtomicU64,
+    /// Gaps: stretches that SLS deleted before they were pulled.
+    pub gaps: AtomicU64,
+    /// Log groups in those gaps, where SLS numbers them.
+    pub gap_groups: AtomicU64,
+    /// Answers that could not be read and were put into quarantine.
+    pub unreadable: AtomicU64,
+    /// Whether another process was found to commit under our name.
+    pub twin: AtomicBool,
+    /// Whether the last answer reached the shard's end.
+    pub at_end: AtomicBool,
 }
 
 /// One destination since the relay started.
@@ -52,6 +62,14 @@ pub struct Snapshot {
     pub spooled: u64,
     /// Checkpoints committed.
     pub commits: u64,
+    /// Gaps: stretches that SLS deleted before they were pulled.
+    pub gaps: u64,
+    /// Log groups in those gaps, where SLS numbers them.
+    pub gap_groups: u64,
+    /// Answers that could not be read and were put into quarantine.
+    pub unreadable: u64,
+    /// Shards that another process commits under our name, and that stand still therefore.
+    pub twins: u64,
     /// By destination.
     pub destinations: BTreeMap<String, DestinationSnapshot>,
 }
@@ -96,6 +114,10 @@ impl Counters {
             snapshot.pulled += read(&shard.pulled);
             snapshot.spooled += read(&shard.spooled);
             snapshot.commits += read(&shard.commits);
+            snapshot.gaps += read(&shard.gaps);
+            snapshot.gap_groups += read(&shard.gap_groups);
+            snapshot.unreadable += read(&shard.unreadable);
+            snapshot.twins += u64::from(shard.twin.load(Ordering::Relaxed));
         }
         for (name, counters) in lock(&self.destinations).iter() {
             let destination = DestinationSnapshot {

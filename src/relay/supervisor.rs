@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -11,11 +12,17 @@ use super::sender::Sender;
 use super::source::{self, Source};
 use super::status::{Counters, read};
 use crate::config::Settings;
-use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES};
+use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, PullBudget};
 use crate::spool::{self, Options, Spool};
 
 /// Time for one call to SLS, its answer included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Memory for answers on their way into the spool, and pulls at the same time, of all
+/// shards together.
+const PULL_BYTES: u64 = 32 << 20;
+const PULLS: usize = 64;
+/// Time for batches on their way into the spool when the relay stops.
+const PULLING_ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// How often the progress of each shard is logged.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
@@ -46,6 +53,9 @@ pub struct Relay {
     senders: JoinSet<std::io::Result<()>>,
     stop_sources: CancellationToken,
     stop_senders: CancellationToken,
+    finish: CancellationToken,
+    /// Ends when nothing is pulled any more.
+    pulling: mpsc::Receiver<()>,
 }
 
 impl Relay {
@@ -70,6 +80,8 @@ impl Relay {
             tracing::warn!(destination = %name, code = "spool.destination_missing", "the spool holds logs for a destination that is not configured any more; configure it again, or let go of them with: sls-relay spool forget --destination {name}");
         }
         let counters = Arc::new(Counters::default());
+        let (pulling, pulling_ends) = mpsc::channel(1);
+        let budget = PullBudget::new(PULL_BYTES, PULLS);
         let mut relay = Self {
             spool: spool.clone(),
             counters: Arc::clone(&counters),
@@ -77,6 +89,8 @@ impl Relay {
             senders: JoinSet::new(),
             stop_sources: CancellationToken::new(),
             stop_senders: CancellationToken::new(),
+            finish: CancellationToken::new(),
+            pulling: pulling_ends,
         };
         for destination in settings.destinations {
             let stop = relay.stop_senders.clone();
@@ -95,7 +109,10 @@ impl Relay {
                 spool: spool.clone(),
                 consumer,
                 counters: Arc::clone(&counters),
+                budget: budget.clone(),
                 stop: relay.stop_sources.clone(),
+                finish: relay.finish.clone(),
+                pulling: Some(pulling.clone()),
             }));
         }
         Ok(relay)
@@ -132,12 +149,17 @@ impl Relay {
     }
 
     async fn stop(mut self) {
-        tracing::info!("stopping: pulling ends, what was pulled is committed");
+        tracing::info!("stopping: pulling ends");
         self.stop_sources.cancel();
-        while self.sources.join_next().await.is_some() {}
+        let _ = tokio::time::timeout(PULLING_ENDS_WITHIN, self.pulling.recv()).await;
         tracing::info!("stopping: what was sent is proven and confirmed");
         self.stop_senders.cancel();
         while self.senders.join_next().await.is_some() {}
+        // What was confirmed last is durable before checkpoints that follow it are committed.
+        let _ = self.spool.flush().await;
+        tracing::info!("stopping: the last checkpoints are committed");
+        self.finish.cancel();
+        while self.sources.join_next().await.is_some() {}
         let snapshot = self.counters.snapshot();
         let spool = self.spool;
         let _ = tokio::task::spawn_blocking(move || spool.close()).await;

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 
 use super::clock::{Clock, local_now, parse_http_date, parse_retry_after};
-use super::credentials::{CredentialSource, Credentials, Keys};
+use super::credentials::{CredentialSource, Credentials, CredentialsStatus, Keys};
 use super::endpoint::Endpoint;
 use super::error::{Advice, Context, Error};
 use super::network::{Network, Route};
@@ -83,7 +83,8 @@ const MAX_ERROR_BYTES: u64 = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Client {
-    /// Loads credentials and root certificates; may block. Nothing is sent yet.
+    /// Loads credentials and root certificates; may block. Nothing is sent yet: a key that
+    /// must be asked for is fetched at the first call, and again ahead of its end.
     ///
     /// # Errors
     /// A project or user agent that cannot be sent, credentials that cannot be loaded, no
@@ -100,6 +101,7 @@ impl Client {
             SignVersion::V1 => None,
             SignVersion::V4 => Some(region.ok_or(Error::NoRegion)?),
         };
+        let keys = Keys::load(config.credentials, config.tls.as_deref(), &config.network)?;
         let tls = match config.tls {
             Some(tls) => Arc::unwrap_or_clone(tls),
             None => config.network.tls(&config.endpoint)?,
@@ -128,7 +130,7 @@ impl Client {
         let shared = Shared {
             http,
             origin,
-            keys: Keys::load(config.credentials)?,
+            keys,
             clock: Clock::default(),
             timeout: config.timeout,
             max_raw_bytes: config.max_raw_bytes,
@@ -155,6 +157,11 @@ impl Client {
     /// Seconds that SLS's clock is ahead of this machine's, by the last answer.
     pub fn clock_offset(&self) -> i64 {
         self.shared.clock.offset()
+    }
+
+    /// The credentials in use.
+    pub fn credentials_status(&self) -> CredentialsStatus {
+        self.shared.keys.status(Instant::now())
     }
 
     pub(super) fn max_raw_bytes(&self) -> u64 {
@@ -202,7 +209,7 @@ impl Client {
     pub(super) async fn send<'a>(&self, call: &'a Call) -> Result<Received<'a>, Error> {
         let (mut clock_tried, mut keys_tried) = (false, false);
         loop {
-            let credentials = self.shared.keys.current().await;
+            let credentials = self.shared.keys.current(Instant::now()).await?;
             let refusal = match self.attempt(call, &credentials).await {
                 Err(Error::Refused(refusal)) => refusal,
                 other => return other,
@@ -271,6 +278,11 @@ impl Received<'_> {
         self.response.headers()
     }
 
+    /// `Content-Length`.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
     pub(super) fn request_id(&self) -> String {
         text(self.headers(), "x-log-requestid").unwrap_or_default().to_owned()
     }
@@ -290,7 +302,7 @@ impl Received<'_> {
 
     /// Request id and body, of which at most `cap` bytes are taken in.
     pub(super) async fn read(mut self, cap: u64) -> Result<(String, Bytes), Error> {
-        let announced = self.response.content_length().unwrap_or(0);
+        let announced = self.announced().unwrap_or(0);
         if announced > cap {
             return Err(self.too_large(announced, cap));
         }

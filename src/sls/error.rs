@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::credentials::CredentialError;
 use super::refusal::Refusal;
 
 /// A failure of the SLS leaf.
@@ -31,6 +33,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// No access key could be had from Alibaba Cloud's ways to give one.
+    #[error(transparent)]
+    Credentials(Arc<CredentialError>),
     /// A name that cannot go into a request.
     #[error("the {what} {name:?} {problem}")]
     Name {
@@ -195,6 +200,7 @@ impl Error {
         match self {
             Self::CredentialFile { .. } => "sls.credential_file",
             Self::CredentialInvalid { .. } => "sls.credential_invalid",
+            Self::Credentials(error) => error.code(),
             Self::Name { .. } => "sls.name_invalid",
             Self::NoRegion => "sls.no_region",
             Self::NoRoots => "sls.no_root_certificates",
@@ -213,6 +219,7 @@ impl Error {
     pub fn advice(&self) -> Advice {
         match self {
             Self::Refused(refusal) => refusal.advice(),
+            Self::Credentials(error) => error.advice(),
             Self::Transport { .. }
             | Self::Timeout { .. }
             | Self::TooLarge { .. }

@@ -9,7 +9,7 @@ use super::clock::parse_retry_after;
 use super::error::{Advice, Context};
 use super::operations::{CheckpointAnswer, GroupList, HeartbeatReply};
 use super::refusal::{Answer, Refusal};
-use super::walk;
+use super::{credentials, walk};
 
 /// The largest raw size tried, bytes: mutations should not spend their time on memory.
 const LARGEST: u64 = 1 << 20;
@@ -39,6 +39,21 @@ pub fn pull_answer(data: &[u8]) {
     }
     assert_eq!(raw.len() as u64, raw_size, "a body comes out at its size");
     decompressed_answer(&raw);
+}
+
+/// Reads the bytes as a document with an access key.
+///
+/// Layout: one byte kind (modulo 4: metadata service or credentials URI, STS, profile of
+/// the command line tool, shared profile; with bit 2 set the first two have status 403),
+/// the document.
+///
+/// # Panics
+/// When a key is accepted that no header can carry, or what is wrong is told at length or
+/// with control characters.
+pub fn credential_document(data: &[u8]) {
+    if let Some((kind, document)) = data.split_first() {
+        credentials::fuzz::read(*kind, document);
+    }
 }
 
 /// Checks and walks the bytes as a decompressed PullLogs answer.

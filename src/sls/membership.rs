@@ -23,6 +23,26 @@ pub struct MembershipConfig {
     pub group_timeout: Duration,
 }
 
+impl MembershipConfig {
+    /// How long the lease lasts after the sending of a heartbeat that was answered.
+    pub fn lease(&self) -> Duration {
+        self.group_timeout.saturating_sub(self.heartbeat_interval)
+    }
+
+    /// How long one heartbeat may wait for its answer: half an interval. Where that is
+    /// less than a second it may be a second, but never more than a third of the lease, so
+    /// that one answer that does not come leaves room for others.
+    pub fn heartbeat_timeout(&self) -> Duration {
+        let quick = Duration::from_secs(1).min(self.lease() / 3);
+        (self.heartbeat_interval / 2).max(quick)
+    }
+
+    /// How long to wait after a heartbeat that failed.
+    pub fn retry_interval(&self) -> Duration {
+        self.heartbeat_interval / 4
+    }
+}
+
 /// What the owner of the membership has to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -78,12 +98,17 @@ impl Membership {
     }
 
     /// A heartbeat that was sent at `sent_at` was answered with `reply`, all shards this
-    /// consumer may hold. Call it for one heartbeat after the other.
-    pub fn on_heartbeat(&mut self, sent_at: Instant, reply: &[u32]) -> Vec<Action> {
+    /// consumer may hold. Call it for one heartbeat after the other. An answer so late
+    /// that the lease it would give has ended by `now` gives nothing: the process stood
+    /// still, and SLS may have given the shards to others meanwhile.
+    pub fn on_heartbeat(&mut self, sent_at: Instant, now: Instant, reply: &[u32]) -> Vec<Action> {
         if self.answered.is_some_and(|last| sent_at < last) {
             return Vec::new();
         }
         self.answered = Some(sent_at);
+        if now.saturating_duration_since(sent_at) >= self.config.lease() {
+            return self.drop_all();
+        }
         let reply: BTreeSet<u32> = reply.iter().copied().collect();
         let mut actions = Vec::new();
         for (shard, hold) in &mut self.shards {
@@ -159,9 +184,8 @@ impl Membership {
 
     /// When the lease ends unless a heartbeat is answered; none while nothing is held.
     pub fn deadline(&self) -> Option<Instant> {
-        let lease = self.config.group_timeout.saturating_sub(self.config.heartbeat_interval);
         let answered = self.answered.filter(|_| !self.shards.is_empty())?;
-        answered.checked_add(lease)
+        answered.checked_add(self.config.lease())
     }
 
     fn with(&self, wanted: impl Fn(Hold) -> bool) -> Vec<u32> {
@@ -174,5 +198,7 @@ impl Membership {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

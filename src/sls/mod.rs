@@ -5,6 +5,7 @@
 //! of syslog.
 
 pub mod body;
+mod budget;
 mod client;
 mod clock;
 pub mod credentials;
@@ -23,8 +24,11 @@ pub mod walk;
 pub mod wire;
 
 pub use body::Compression;
+pub use budget::{PullBudget, Room};
 pub use client::{Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, SignVersion};
-pub use credentials::{CredentialSource, Credentials};
+pub use credentials::{
+    ChainSettings, CredentialError, CredentialSource, Credentials, CredentialsStatus, Provider,
+};
 pub use cursor::Cursor;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Advice, DecodeError, Error};

@@ -160,14 +160,36 @@ impl Network {
             None if needed => system_roots(endpoint.is_https())?,
             _ => RootCertStore::empty(),
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|source| Error::Setup { source: source.into() })?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(config)
+        trusting(roots)
     }
+
+    /// TLS towards the services that give access keys: their certificates are the usual ones,
+    /// but a proxy on the way may show one of the file's.
+    pub(super) fn tls_for_keys(&self) -> Result<rustls::ClientConfig, Error> {
+        let mut roots = system_roots(false)?;
+        if let Some(path) = &self.ca_file {
+            roots.roots.extend(read_roots(path)?.roots);
+        }
+        trusting(roots)
+    }
+
+    /// The way to them: through the proxy, but never to the endpoint's own address.
+    pub(super) fn apply_for_keys(&self, http: ClientBuilder) -> Result<ClientBuilder, Error> {
+        match &self.route {
+            Route::Direct | Route::Address(_) => Ok(http.no_proxy()),
+            route => route.apply(http, ""),
+        }
+    }
+}
+
+fn trusting(roots: RootCertStore) -> Result<rustls::ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|source| Error::Setup { source: source.into() })?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
 }
 
 fn system_roots(must_be: bool) -> Result<RootCertStore, Error> {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use super::body::Compression;
+use super::budget::{PullBudget, Room};
 use super::client::{Client, Received, text};
 use super::cursor::Cursor;
 use super::error::Error;
@@ -21,6 +22,11 @@ pub struct PullRequest<'a> {
     pub end_cursor: Option<&'a Cursor>,
     /// What SLS leaves out.
     pub filter: Option<&'a Filter>,
+    /// The largest answer taken, bytes after decompression; the client's limit if none. The
+    /// body as it is sent never takes more than the client's limit.
+    pub max_raw_bytes: Option<u64>,
+    /// Memory that the body has to fit into.
+    pub budget: Option<&'a PullBudget>,
 }
 
 /// A filter that SLS applies before it answers. Progress comes from the cursor alone: an
@@ -79,6 +85,8 @@ pub struct PullAnswer {
     pub date: Option<i64>,
     /// `x-log-requestid`.
     pub request_id: String,
+    /// The body's part of the budget, kept as long as this answer.
+    pub room: Room,
 }
 
 /// The headers of an answer, understood.
@@ -92,7 +100,7 @@ struct Head {
 impl<'a> PullRequest<'a> {
     /// Up to `count` log groups (1 to 1000) from the cursor on, all that is in them.
     pub fn new(cursor: &'a Cursor, count: u32) -> Self {
-        Self { cursor, count, end_cursor: None, filter: None }
+        Self { cursor, count, end_cursor: None, filter: None, max_raw_bytes: None, budget: None }
     }
 }
 
@@ -119,7 +127,7 @@ impl Client {
         shard: u32,
         request: PullRequest<'_>,
     ) -> Result<PullAnswer, Error> {
-        let PullRequest { cursor, count, end_cursor, filter } = request;
+        let PullRequest { cursor, count, end_cursor, filter, max_raw_bytes, budget } = request;
         let call = self.on_shard("PullLogs", logstore, shard)?;
         let mut call = call.query("type", "log").query("cursor", cursor).query("count", count);
         if let Some(end) = end_cursor {
@@ -133,13 +141,29 @@ impl Client {
             Some(Filter::Processor(name)) => call.query("processor", name),
         };
         call.accept = &[("Accept", "application/x-protobuf"), ("Accept-Encoding", "lz4")];
+        let _under_way = match budget {
+            Some(budget) => budget.pull().await,
+            None => Room::default(),
+        };
+        let (answer, head) = self
+            .within(&call, None, async {
+                let answer = self.send(&call).await?;
+                let head = read_head(&answer)?;
+                Ok((answer, head))
+            })
+            .await?;
+        let most = self.max_raw_bytes();
+        let cap = max_raw_bytes.unwrap_or(most);
+        if let Some(size) = head.raw_size.filter(|size| *size > cap) {
+            return Err(answer.too_large(size, cap));
+        }
+        let raw_size = head.raw_size.unwrap_or(most).min(most);
+        let longest = head.compression.longest_body(raw_size);
+        let room = match budget {
+            Some(budget) => budget.room(answer.announced().unwrap_or(longest)).await,
+            None => Room::default(),
+        };
         self.within(&call, None, async {
-            let answer = self.send(&call).await?;
-            let cap = self.max_raw_bytes();
-            let head = read_head(&answer)?;
-            if head.raw_size.is_some_and(|size| size > cap) {
-                return Err(answer.too_large(head.raw_size.unwrap_or(cap), cap));
-            }
             let date = answer.date();
             let last_group_cursor = match filter {
                 None => optional(&answer, "x-log-read-last-cursor"),
@@ -149,7 +173,6 @@ impl Client {
             let cursor_time = optional(&answer, "x-log-cursor-time");
             let end_of_cursor = text(answer.headers(), "x-log-end-of-cursor")
                 .is_some_and(|value| matches!(value.trim(), "1" | "true"));
-            let longest = head.compression.longest_body(head.raw_size.unwrap_or(cap));
             let (request_id, body) = answer.read(longest).await?;
             Ok(PullAnswer {
                 next_cursor: head.next_cursor.unwrap_or_else(|| cursor.clone()),
@@ -163,6 +186,7 @@ impl Client {
                 filtered,
                 date,
                 request_id,
+                room,
             })
         })
         .await

@@ -154,7 +154,7 @@ fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 #[expect(clippy::expect_used, reason = "HMAC accepts a key of any length (RFC 2104)")]
-fn new_mac<M: Mac + KeyInit>(key: &[u8]) -> M {
+pub(super) fn new_mac<M: Mac + KeyInit>(key: &[u8]) -> M {
     <M as KeyInit>::new_from_slice(key).expect("HMAC takes any key length")
 }
 

@@ -151,6 +151,11 @@ pub(crate) enum Change {
         next_seq: Seq,
         next_log: u64,
     },
+    /// The cursor may be committed, however long ago the shard passed it.
+    Intended {
+        key: ShardKey,
+        cursor: String,
+    },
 }
 
 /// The encoded header of an entry, by kind.

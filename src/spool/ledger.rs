@@ -1,9 +1,11 @@
 //! What outlives every segment: damage that was found, in words, and the damaged bytes.
 
-use std::path::Path;
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile};
+use super::entry::{Compression, ShardKey};
 use super::error::Error;
 use super::reader::StoredBatch;
 use super::recover::{Damage, QUARANTINE, set_aside_path};
@@ -67,6 +69,82 @@ pub(crate) fn quarantine(disk: &dyn Disk, batch: &StoredBatch, why: &str) -> Res
     end_copy(disk, &copy, file.as_ref())
 }
 
+/// An answer of SLS that cannot be read.
+#[derive(Clone, Copy, Debug)]
+pub struct UnreadableAnswer<'a> {
+    /// The shard.
+    pub key: &'a ShardKey,
+    /// Cursor it was asked with.
+    pub cursor: &'a str,
+    /// Cursor to go on with.
+    pub next_cursor: &'a str,
+    /// Why it cannot be read.
+    pub why: &'a str,
+    /// `x-log-requestid`.
+    pub request_id: &'a str,
+    /// Log groups it is said to hold.
+    pub groups: u32,
+    /// Bytes it is said to decompress to.
+    pub raw_size: u64,
+    /// How it is said to be compressed.
+    pub compression: Compression,
+    /// The body exactly as received.
+    pub body: &'a [u8],
+}
+
+/// Keeps the body of an answer and notes why. Doing it twice does nothing.
+pub(crate) fn quarantine_answer(
+    disk: &dyn Disk,
+    answer: &UnreadableAnswer<'_>,
+) -> Result<PathBuf, Error> {
+    // The same shard number and cursor of another source are another answer.
+    let source = crc32c::crc32c(answer.key.source.as_bytes());
+    let cursor = crc32c::crc32c(answer.cursor.as_bytes());
+    let name = format!("answer-{source:08x}-{}-{cursor:08x}.bin", answer.key.shard);
+    let copy = Path::new(QUARANTINE).join(name);
+    let Some(file) = begin_copy(disk, &copy)? else { return Ok(copy) };
+    file.append(&[answer.body]).map_err(|e| Error::io("write", &copy, e))?;
+    note(
+        disk,
+        &serde_json::json!({
+            "what": "unreadable answer",
+            "why": answer.why,
+            "source": answer.key.source,
+            "shard": answer.key.shard,
+            "cursor": answer.cursor,
+            "next_cursor": answer.next_cursor,
+            "request_id": answer.request_id,
+            "groups": answer.groups,
+            "raw_size": answer.raw_size,
+            "compression": format!("{:?}", answer.compression).to_lowercase(),
+            "bytes": answer.body.len(),
+            "copy": copy.to_string_lossy(),
+        }),
+    )?;
+    end_copy(disk, &copy, file.as_ref())?;
+    Ok(copy)
+}
+
+/// The lines of the ledger in `dir`, oldest first; none where there is no ledger. A last line
+/// that was not written to its end, and lines that are no JSON object, are left out.
+///
+/// # Errors
+/// [`Error::Io`] where the file cannot be read.
+pub fn read(dir: &Path) -> Result<Vec<serde_json::Value>, Error> {
+    let path = dir.join(LEDGER);
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("open", path, error)),
+    };
+    let mut lines = Vec::new();
+    for line in std::io::BufReader::new(file).split(b'\n') {
+        let line = line.map_err(|error| Error::io("read", &path, error))?;
+        lines.extend(serde_json::from_slice(&line).ok().filter(serde_json::Value::is_object));
+    }
+    Ok(lines)
+}
+
 /// A new file beside `copy`, or nothing where the whole copy is there already. What an
 /// attempt that failed has left is thrown away.
 fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>, Error> {
@@ -103,6 +181,11 @@ pub(crate) fn note(disk: &dyn Disk, what: &serde_json::Value) -> Result<(), Erro
         }
         Err(error) => return Err(Error::io("open", LEDGER, error)),
     };
-    file.append(&[line.to_string().as_bytes(), b"\n"]).map_err(fail("write"))?;
+    // A crash may have left half a line at the end, which must not swallow this one.
+    let mut last = [b'\n'];
+    let end = file.len().map_err(fail("read"))?;
+    file.read_at(&mut last, end.saturating_sub(1)).map_err(fail("read"))?;
+    let before: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
+    file.append(&[before, line.to_string().as_bytes(), b"\n"]).map_err(fail("write"))?;
     file.sync().map_err(fail("sync"))
 }

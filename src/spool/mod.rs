@@ -56,6 +56,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use entry::{Batch, BatchHeader, Compression, Position, Seq, ShardKey};
 pub use error::Error;
+pub use ledger::{UnreadableAnswer, read as read_ledger};
 pub use lock::{Lock, identity};
 pub use open::{Opened, Options};
 pub use quota::MIN_QUOTA;
@@ -74,6 +75,7 @@ pub struct Receipt {
     key: ShardKey,
     next_cursor: String,
     logs: u32,
+    end: Seq,
 }
 
 impl Receipt {
@@ -90,6 +92,11 @@ impl Receipt {
     /// Logs stored with it; 0 for progress without logs.
     pub fn logs(&self) -> u32 {
         self.logs
+    }
+
+    /// Everything the receipt covers is delivered once [`Spool::needed`] has reached this.
+    pub fn end(&self) -> Seq {
+        self.end
     }
 }
 
@@ -189,6 +196,17 @@ impl Spool {
         self.change(Change::Committed { key, cursor });
     }
 
+    /// Remembers, durable on return, that `cursor` may be committed from now on however long
+    /// ago the shard passed it. Checkpoints that follow delivery need it: what a commit whose
+    /// answer is never seen may leave on the server has to be known as ours.
+    ///
+    /// # Errors
+    /// [`Error::Io`] while the disk fails: do not commit.
+    pub async fn intend(&self, key: ShardKey, cursor: String) -> Result<(), Error> {
+        self.change(Change::Intended { key, cursor });
+        self.flush().await
+    }
+
     /// A destination has confirmed everything before `position`, which is log number `log`
     /// of all logs ever spooled.
     pub fn ack(&self, destination: &str, position: Position, log: u64) {
@@ -244,6 +262,12 @@ impl Spool {
         self.shared.durable()
     }
 
+    /// The oldest batch that some destination still has to confirm, and its changes. An ack
+    /// shows here once it is durable.
+    pub fn needed(&self) -> watch::Receiver<Seq> {
+        self.shared.needed()
+    }
+
     /// Changes whenever there may be room again after [`Error::Full`].
     pub fn room(&self) -> watch::Receiver<u64> {
         self.shared.room_changes()
@@ -263,6 +287,12 @@ impl Spool {
     /// ledger.
     pub fn quarantine(&self, batch: &StoredBatch, why: &str) -> Result<(), Error> {
         ledger::quarantine(self.shared.disk(), batch, why)
+    }
+
+    /// Keeps an answer of SLS that cannot be read, with the reason in the ledger; durable on
+    /// return. Doing it twice does nothing. Returns the path of the copy in the spool.
+    pub fn quarantine_answer(&self, answer: &UnreadableAnswer<'_>) -> Result<PathBuf, Error> {
+        ledger::quarantine_answer(self.shared.disk(), answer)
     }
 
     /// Writes one JSON object with a time to the ledger, which outlives every segment.

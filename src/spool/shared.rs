@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     catalog: Mutex<Catalog>,
     /// The number after the newest durable batch.
     durable: watch::Sender<Seq>,
+    /// The oldest batch that some destination still has to confirm.
+    needed: watch::Sender<Seq>,
     /// Changes whenever there may be room again.
     room: watch::Sender<u64>,
     highest_segment: AtomicU64,
@@ -39,11 +41,13 @@ impl Shared {
         used: Arc<AtomicU64>,
     ) -> Self {
         let durable = watch::Sender::new(state.next_seq);
+        let needed = watch::Sender::new(state.oldest_needed());
         Self {
             disk,
             inner: Mutex::new(Inner { state, last_error: None }),
             catalog: Mutex::new(catalog),
             durable,
+            needed,
             room: watch::Sender::new(0),
             highest_segment: AtomicU64::new(highest_segment),
             used,
@@ -72,6 +76,12 @@ impl Shared {
         let mut inner = self.lock();
         inner.last_error = None;
         self.durable.send_replace(inner.state.next_seq);
+        let needed = inner.state.oldest_needed();
+        self.needed.send_if_modified(|known| std::mem::replace(known, needed) != needed);
+    }
+
+    pub(crate) fn needed(&self) -> watch::Receiver<Seq> {
+        self.needed.subscribe()
     }
 
     pub(crate) fn durable(&self) -> watch::Receiver<Seq> {

@@ -33,10 +33,15 @@ pub struct ShardState {
     pub position: String,
     /// The last checkpoint known to be committed.
     pub committed: Option<String>,
-    /// Cursors reached since then, oldest first. A commit whose answer was never seen
-    /// left one of these on the server.
+    /// Cursors that a commit may have left on the server without its answer being seen:
+    /// the one that was announced, if any, and those reached since, oldest first.
     pub chain: Vec<String>,
 }
+
+/// Most cursors in a chain. Where commits follow the spool, some thirty wait for one at
+/// most. Where they follow delivery, any number may, but only the announced one, which
+/// comes first and stays, can be on the server.
+const CHAIN: usize = 128;
 
 impl ShardState {
     /// Whether `checkpoint`, as the server tells it, is one we made ourselves.
@@ -156,6 +161,9 @@ impl State {
         shard.position = next_cursor.to_owned();
         if shard.chain.last().map(String::as_str) != Some(next_cursor) {
             shard.chain.push(next_cursor.to_owned());
+            if shard.chain.len() > CHAIN {
+                shard.chain.remove(1);
+            }
         }
     }
 
@@ -183,6 +191,11 @@ impl State {
             Change::AddDestination { name, position, log } => {
                 let delivered = Delivered { position: *position, log: *log };
                 self.destinations.entry(name.clone()).or_insert(delivered);
+            }
+            Change::Intended { key, cursor } => {
+                if let Some(shard) = self.shards.get_mut(key) {
+                    shard.chain = vec![cursor.clone()];
+                }
             }
             Change::Reached { next_seq, next_log } => {
                 self.next_seq = self.next_seq.max(*next_seq);

@@ -202,26 +202,28 @@ impl Writer {
                 position: position.to_owned(),
             });
         }
-        let receipt = |next_cursor: &str, logs| Receipt {
+        let before = accepted.iter().filter_map(|pending| match &pending.entry.header {
+            Header::Batch(header) => Some(u64::from(header.logs)),
+            _ => None,
+        });
+        let (batches, logs) = before.fold((0, 0), |(n, sum), logs| (n + 1, sum + logs));
+        let next_seq = inner.state.next_seq + batches;
+        let receipt = |next_cursor: &str, logs, end| Receipt {
             key: key.clone(),
             next_cursor: next_cursor.to_owned(),
             logs,
+            end,
         };
         match append {
             Append::Progress { cursor, next_cursor } => {
-                let receipt = receipt(&next_cursor, 0);
+                let receipt = receipt(&next_cursor, 0, next_seq);
                 let progress = Progress { key, cursor, next_cursor, jump: false };
                 Ok((Header::Progress(progress), bytes::Bytes::new(), 0, receipt))
             }
             Append::Batch { batch, body_crc } => {
-                let before = accepted.iter().filter_map(|pending| match &pending.entry.header {
-                    Header::Batch(header) => Some(u64::from(header.logs)),
-                    _ => None,
-                });
-                let (batches, logs) = before.fold((0, 0), |(n, sum), logs| (n + 1, sum + logs));
-                let receipt = receipt(&batch.next_cursor, batch.logs);
+                let receipt = receipt(&batch.next_cursor, batch.logs, next_seq + 1);
                 let header = BatchHeader {
-                    seq: inner.state.next_seq + batches,
+                    seq: next_seq,
                     first_log: inner.state.next_log + logs,
                     key,
                     cursor: batch.cursor,
@@ -283,6 +285,7 @@ impl Writer {
         self.changes.retain(|old| match (old, &change) {
             (Change::Ack { destination: a, .. }, Change::Ack { destination: b, .. }) => a != b,
             (Change::Committed { key: a, .. }, Change::Committed { key: b, .. }) => a != b,
+            (Change::Intended { key: a, .. }, Change::Intended { key: b, .. }) => a != b,
             _ => true,
         });
         self.changes.push(change);

@@ -51,6 +51,9 @@ const SEVERITY_ALIASES: [(&str, u8); 5] =
     [("emergency", 0), ("critical", 2), ("error", 3), ("warn", 4), ("informational", 6)];
 
 impl Severity {
+    /// Number 3, error conditions.
+    pub const ERR: Self = Self(3);
+
     /// Number 6, informational: what the sample sends.
     pub const INFO: Self = Self(6);
 

@@ -432,3 +432,35 @@ async fn spoiled_bodies_are_noticed_and_wait_for_an_answer_with_a_body() {
     assert_eq!(Ask::pull(&cursor, "100").send(&emulator).await.ids().len(), 30);
     assert_eq!(emulator.faults().hits(), 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_is_noted_with_what_it_asked_and_how_it_was_answered() {
+    let emulator = start(3).await;
+    let cursor = begin(&emulator).await;
+    Ask::create_group().send(&emulator).await;
+    Ask::heartbeat("a", &[]).send(&emulator).await;
+    Ask::heartbeat("a", &[0]).send(&emulator).await;
+    Ask::pull(&cursor, "7").send(&emulator).await;
+    emulator.faults().add(Fault::new(FaultKind::ServerBusy).times(1));
+    Ask::commit("a", &cursor, "false").send(&emulator).await;
+    emulator.faults().add(Fault::new(FaultKind::Reset).times(1));
+    Ask::get("/", &[]).bytes(&emulator).await.unwrap_err();
+
+    let requests = emulator.requests();
+    let calls: Vec<_> = requests.iter().map(|asked| (asked.call, asked.status)).collect();
+    let expected = [
+        ("GetCursor", Some(200)),
+        ("CreateConsumerGroup", Some(200)),
+        ("HeartBeat", Some(200)),
+        ("HeartBeat", Some(200)),
+        ("PullLogs", Some(200)),
+        ("UpdateCheckPoint", Some(503)),
+        ("GetProject", None),
+    ];
+    assert_eq!(calls, expected);
+    assert_eq!(requests[2].parameter("consumer"), Some("a"));
+    assert_eq!((requests[2].reported(), requests[2].held()), (Some(vec![]), Some(vec![0])));
+    assert_eq!(requests[3].reported(), Some(vec![0]));
+    assert_eq!((requests[4].shard, requests[4].count()), (Some(0), Some(7)));
+    assert_eq!(requests[5].shard, Some(0));
+}

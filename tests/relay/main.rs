@@ -5,9 +5,14 @@
 #[path = "../support/pipeline.rs"]
 mod pipeline;
 
+mod checkpoints;
+mod delivered;
 mod faults;
 mod filters;
+mod gaps;
 mod groups;
+mod membership;
 mod outages;
 mod regressions;
 mod sharing;
+mod unreadable;

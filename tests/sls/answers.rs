@@ -153,6 +153,7 @@ async fn all_that_a_pull_answer_says_is_read() {
         filtered: None,
         date: Some(1_768_465_800),
         request_id: "R2".into(),
+        room: Default::default(),
     };
     assert_eq!(answer, expected);
 }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use sls_relay::config::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
-use sls_relay::emulator::arrivals::Arrivals;
+use sls_relay::emulator::arrivals::{Arrivals, Notice};
 use sls_relay::emulator::receiver::{Receiver, ReceiverConfig};
 use sls_relay::emulator::sls::{SlsConfig, SlsEmulator};
 use sls_relay::emulator::waf::Waf;
 use sls_relay::emulator::workload::Workload;
 use sls_relay::relay::Relay;
 use sls_relay::relay::status::Counters;
-use sls_relay::sls::{CredentialSource, Credentials, Endpoint};
+use sls_relay::sls::{Client, ClientConfig, CredentialSource, Credentials, Endpoint};
 use sls_relay::spool::Spool;
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +82,32 @@ impl Ends {
         self.arrivals.lock().unwrap()
     }
 
+    pub(crate) fn notices(&self) -> Vec<Notice> {
+        self.arrivals().notices().to_vec()
+    }
+
+    /// A client of the emulator, as another process would have.
+    pub(crate) fn client(&self) -> Client {
+        let source = &self.settings(Path::new("unused")).sources[0];
+        Client::new(ClientConfig {
+            endpoint: source.endpoint.clone(),
+            project: source.project.clone(),
+            credentials: source.credentials.clone(),
+            sign: source.sign,
+            region: None,
+            user_agent: "another process".to_owned(),
+            timeout: Duration::from_secs(10),
+            max_raw_bytes: 64 << 20,
+            network: source.network.clone(),
+            tls: None,
+        })
+        .unwrap()
+    }
+
+    pub(crate) fn logstore(&self) -> &str {
+        &self.config.logstore
+    }
+
     /// Settings as a user would write them, with everything quick.
     pub(crate) fn settings(&self, dir: &Path) -> Settings {
         let tcp = self.receiver.tcp_addr().unwrap();
@@ -104,6 +130,9 @@ impl Ends {
         source.heartbeat_interval = Duration::from_millis(300);
         source.group_timeout = Duration::from_secs(3);
         source.idle_poll = Duration::from_millis(50);
+        source.unreadable_after = Duration::from_millis(300);
+        source.checkpoint_look = Duration::from_millis(200);
+        source.shard_bytes_per_second = u64::MAX;
         let mut destination = Destination::new(to.parse().unwrap(), "relay.test");
         destination.settle = Duration::from_millis(200);
         destination.drain_idle = Duration::from_millis(100);

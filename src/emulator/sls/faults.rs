@@ -37,6 +37,8 @@ pub enum FaultKind {
     Corrupt,
     /// `x-log-bodyrawsize` is one more than the uncompressed size.
     WrongRawSize,
+    /// `x-log-bodyrawsize` is a terabyte.
+    HugeRawSize,
     /// `x-log-cursor` is empty, the rest of the answer right.
     EmptyCursor,
 }
@@ -171,6 +173,7 @@ impl FaultKind {
             FaultKind::Truncated
                 | FaultKind::Corrupt
                 | FaultKind::WrongRawSize
+                | FaultKind::HugeRawSize
                 | FaultKind::EmptyCursor
         )
     }

@@ -177,6 +177,12 @@ impl Group {
         Ok(())
     }
 
+    /// Forgets a consumer, which loses its shards: as if its timeout had passed.
+    pub fn expel(&mut self, now: Instant, consumer: &str) {
+        self.consumers.remove(consumer);
+        self.time_out(now);
+    }
+
     /// Every shard with its checkpoint, if it has one.
     pub fn checkpoints(
         &mut self,

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, Refusal};
+use super::asked::Asked;
 use super::faults::{FaultKind, Operation};
 use super::request::{Call, Request};
 use super::service::Service;
@@ -83,11 +84,17 @@ async fn exchange(
     };
     let call = request.call();
     let (operation, shard) = target(&request, call.as_ref().ok());
+    let asked = Asked::new(&request, call.as_ref().ok(), shard);
     let fault = service.faults.take(operation, shard, |kind| !kind.spoils_the_answer());
     let mut answer = match fault.map(instead) {
         Some(Some(answer)) => answer,
         _ => service.answer(&request, call).unwrap_or_else(Answer::from),
     };
+    let asked = match fault {
+        Some(FaultKind::Reset | FaultKind::NeverAnswers) => asked,
+        _ => asked.answered(&answer),
+    };
+    service.state().asked.add(asked);
     match fault {
         Some(FaultKind::Reset) => {
             socket.set_linger(Some(Duration::ZERO))?;
@@ -136,6 +143,7 @@ fn instead(kind: FaultKind) -> Option<Answer> {
         | FaultKind::Truncated
         | FaultKind::Corrupt
         | FaultKind::WrongRawSize
+        | FaultKind::HugeRawSize
         | FaultKind::EmptyCursor => return None,
     };
     Some(Refusal::new(status, code, "a fault of the emulator").into())

@@ -6,6 +6,7 @@
 //! the methods of [`SlsEmulator`] look at it and change it from the inside.
 
 mod answer;
+mod asked;
 mod auth;
 mod faults;
 mod filter;
@@ -28,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use asked::Asked;
 pub use faults::{Fault, FaultKind, Faults, Operation};
 pub use group::{Checkpoint, Commit, Group, GroupError, ShardFacts, ShardState};
 pub use service::{AcceptedCheckpoint, SlsStats};
@@ -235,6 +237,17 @@ impl SlsEmulator {
             |refusal: answer::Refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.message);
         let cursor = routes::required_cursor(cursor).map_err(refused)?;
         self.service.commit(group, "", shard, cursor, true).map_err(refused)
+    }
+
+    /// The newest requests (some ten thousand), oldest first, each as it was answered.
+    pub fn requests(&self) -> Vec<Asked> {
+        self.service.state().asked.all()
+    }
+
+    /// Forgets a consumer of a group as if its heartbeats had stayed away for the timeout.
+    pub fn expel(&self, group: &str, consumer: &str) {
+        let mut state = self.service.state();
+        let _ = state.with_group(group, |group, now, _| group.expel(now, consumer));
     }
 
     /// Who holds which shard of a group, hand-overs under way counted for the old holder.

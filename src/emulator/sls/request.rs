@@ -151,6 +151,26 @@ impl Call {
         }
     }
 
+    /// The SLS API's name of it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Call::GetProject => "GetProject",
+            Call::GetLogStore { .. } => "GetLogStore",
+            Call::ListShards { .. } => "ListShards",
+            Call::GetCursor { .. } => "GetCursor",
+            Call::GetCursorTime { .. } => "GetCursorTime",
+            Call::PullLogs { .. } => "PullLogs",
+            Call::PutLogs { .. } => "PutLogs",
+            Call::CreateGroup { .. } => "CreateConsumerGroup",
+            Call::ListGroups { .. } => "ListConsumerGroup",
+            Call::UpdateGroup { .. } => "UpdateConsumerGroup",
+            Call::DeleteGroup { .. } => "DeleteConsumerGroup",
+            Call::GetCheckpoints { .. } => "GetCheckPoint",
+            Call::Heartbeat { .. } => "HeartBeat",
+            Call::UpdateCheckpoint { .. } => "UpdateCheckPoint",
+        }
+    }
+
     /// What faults call it.
     pub(super) fn operation(&self) -> Operation {
         match self {

@@ -11,6 +11,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::answer::{Answer, Refusal};
+use super::asked;
 use super::auth::Key;
 use super::faults::Faults;
 use super::filter::Filter;
@@ -74,6 +75,7 @@ pub(super) struct State {
     pub processors: BTreeMap<String, Filter>,
     pub accepted: Vec<AcceptedCheckpoint>,
     pub puts: usize,
+    pub asked: asked::Log,
 }
 
 /// Settings of a [`Service`].
@@ -97,6 +99,7 @@ impl Service {
             processors: BTreeMap::new(),
             accepted: Vec::new(),
             puts: 0,
+            asked: asked::Log::default(),
         };
         Service {
             project: identity.project,

@@ -9,7 +9,9 @@ pub(super) fn applies(kind: FaultKind, answer: &Answer) -> bool {
     answer.status.is_success()
         && match kind {
             FaultKind::Truncated | FaultKind::Corrupt => !answer.body.is_empty(),
-            FaultKind::WrongRawSize => has("x-log-bodyrawsize") && !answer.body.is_empty(),
+            FaultKind::WrongRawSize | FaultKind::HugeRawSize => {
+                has("x-log-bodyrawsize") && !answer.body.is_empty()
+            }
             FaultKind::EmptyCursor => has("x-log-cursor"),
             _ => false,
         }
@@ -22,6 +24,11 @@ pub(super) fn spoil(kind: FaultKind, answer: &mut Answer) {
         FaultKind::WrongRawSize => {
             if let Some(size) = header(answer, "x-log-bodyrawsize") {
                 *size = (size.parse().unwrap_or(0u64) + 1).to_string();
+            }
+        }
+        FaultKind::HugeRawSize => {
+            if let Some(size) = header(answer, "x-log-bodyrawsize") {
+                *size = (1u64 << 40).to_string();
             }
         }
         FaultKind::EmptyCursor => {

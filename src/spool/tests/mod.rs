@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod golden;
+mod keeping;
 mod lives;
 mod model;
 mod power_loss;

@@ -242,3 +242,14 @@ fn settings_can_be_changed_one_at_a_time() {
     bench.group.update(None, Some(true));
     assert_eq!((bench.group.timeout().as_secs(), bench.group.order()), (5, true));
 }
+
+#[test]
+fn an_expelled_consumer_loses_its_shards_and_must_begin_anew() {
+    let mut bench = Bench::new(1, false);
+    assert_eq!(bench.beat("a", &[]), [0]);
+    bench.group.expel(bench.now, "a");
+    assert_eq!(bench.group.state(0), Some(ShardState::NotAlloc));
+    let refused = bench.group.heartbeat(bench.now, &bench.facts, "a", &[0]);
+    assert_eq!(refused, Err(GroupError::NotExistConsumerWithBody("a".to_owned())));
+    assert_eq!(bench.beat("a", &[]), [0]);
+}

@@ -1,15 +1,41 @@
 //! Access keys and where they come from.
+//!
+//! A source is looked at in two steps. Variables and files are read at once
+//! ([`CredentialSource::load`]); what remains, if anything, is one or more requests that a
+//! client makes at its first call, so that a relay starts while nobody answers.
+
+mod assume_role;
+mod chain;
+mod cli_profile;
+mod document;
+mod ecs;
+mod environment;
+mod error;
+pub(super) mod fuzz;
+mod held;
+mod http;
+mod ini_profile;
+mod keys;
+mod oidc;
+mod provider;
+mod settings;
+mod sts;
+mod uri;
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+pub use error::{CredentialError, Tried};
+pub use keys::CredentialsStatus;
+pub(super) use keys::Keys;
+pub use provider::Provider;
+pub use settings::ChainSettings;
 
 use super::error::Error;
+use provider::Plan;
 
 /// More than any key or token is long; a wrong path may name anything.
 const LONGEST_FILE: u64 = 64 * 1024;
@@ -49,15 +75,36 @@ pub enum CredentialSource {
         /// Holds the security token of temporary credentials.
         security_token: Option<PathBuf>,
     },
+    /// Alibaba Cloud's default chain: every [`Provider`] in turn.
+    Chain(ChainSettings),
+    /// One way of the chain and no other.
+    Link(Provider, ChainSettings),
 }
 
 impl CredentialSource {
-    /// The credentials as they are now. Reads files, so it may block.
+    /// The credentials as they are now. Reads files, so it may block; sends nothing.
     ///
     /// # Errors
     /// [`Error::CredentialFile`] when a file cannot be read, and
-    /// [`Error::CredentialInvalid`] when what it holds cannot be a key.
+    /// [`Error::CredentialInvalid`] when what it holds cannot be a key;
+    /// [`Error::Credentials`] when the chain has none, with [`CredentialError::NotYet`]
+    /// where only a request can tell.
     pub fn load(&self) -> Result<Credentials, Error> {
+        self.look().map(|(_, credentials)| credentials)
+    }
+
+    /// `static`, `files`, `chain`, or the provider's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Static(_) => "static",
+            Self::Files { .. } => "files",
+            Self::Chain(_) => "chain",
+            Self::Link(provider, _) => provider.name(),
+        }
+    }
+
+    fn look(&self) -> Result<(Option<Provider>, Credentials), Error> {
+        let from = |error| Error::Credentials(Arc::new(error));
         match self {
             Self::Static(credentials) => {
                 check(KEY_ID, &credentials.key_id, None)?;
@@ -65,73 +112,27 @@ impl CredentialSource {
                 if let Some(token) = &credentials.security_token {
                     check(SECURITY_TOKEN, token, None)?;
                 }
-                Ok(credentials.clone())
+                Ok((None, credentials.clone()))
             }
-            Self::Files { key_id, key_secret, security_token } => Ok(Credentials {
-                key_id: read(KEY_ID, key_id)?,
-                key_secret: read(KEY_SECRET, key_secret)?,
-                security_token: security_token
-                    .as_deref()
-                    .map(|path| read(SECURITY_TOKEN, path))
-                    .transpose()?,
-            }),
-        }
-    }
-}
-
-/// The credentials in use, shared by all calls of a client.
-pub(super) struct Keys {
-    source: CredentialSource,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    credentials: Arc<Credentials>,
-    /// When it was last asked for others.
-    asked: Option<Instant>,
-}
-
-/// A refused key is not looked up again sooner than this.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(3);
-
-impl Keys {
-    /// Loads the credentials for the first time; may block.
-    pub(super) fn load(source: CredentialSource) -> Result<Self, Error> {
-        let credentials = Arc::new(source.load()?);
-        let current = Mutex::new(Current { credentials, asked: None });
-        Ok(Self { source, current })
-    }
-
-    /// The credentials to sign with now.
-    pub(super) async fn current(&self) -> Arc<Credentials> {
-        Arc::clone(&self.current.lock().await.credentials)
-    }
-
-    /// SLS has refused these credentials: whether there are others `now`.
-    ///
-    /// Many calls may find out at the same time; the source is asked once.
-    pub(super) async fn replace(&self, refused: &Arc<Credentials>, now: Instant) -> bool {
-        let mut current = self.current.lock().await;
-        if current.credentials != *refused {
-            return true;
-        }
-        if current.asked.is_some_and(|last| now.duration_since(last) < RELOAD_INTERVAL) {
-            return false;
-        }
-        current.asked = Some(now);
-        let source = self.source.clone();
-        match tokio::task::spawn_blocking(move || source.load()).await {
-            Ok(Ok(credentials)) if credentials != **refused => {
-                tracing::info!(key_id = %credentials.key_id, "took new credentials");
-                current.credentials = Arc::new(credentials);
-                true
+            Self::Files { key_id, key_secret, security_token } => {
+                let token = security_token.as_deref();
+                let credentials = Credentials {
+                    key_id: read(KEY_ID, key_id)?,
+                    key_secret: read(KEY_SECRET, key_secret)?,
+                    security_token: token.map(|path| read(SECURITY_TOKEN, path)).transpose()?,
+                };
+                Ok((None, credentials))
             }
-            Ok(Ok(_)) => false,
-            Ok(Err(error)) => {
-                tracing::warn!(code = error.code(), %error, "kept the refused credentials");
-                false
+            Self::Chain(settings) => {
+                let steps = chain::steps(settings).map_err(from)?;
+                let (provider, credentials) = steps.ready().map_err(from)?;
+                Ok((Some(provider), credentials.clone()))
             }
-            Err(_) => false,
+            Self::Link(provider, settings) => match provider.plan(settings) {
+                Ok(Plan::Ready(credentials)) => Ok((Some(*provider), credentials)),
+                Ok(_) => Err(from(CredentialError::NotYet(*provider))),
+                Err(miss) => Err(from(miss.into_error(*provider))),
+            },
         }
     }
 }
@@ -141,10 +142,11 @@ const KEY_SECRET: &str = "access key secret";
 const SECURITY_TOKEN: &str = "security token";
 
 fn read(part: &'static str, path: &Path) -> Result<String, Error> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|source| Error::CredentialFile { part, path: path.to_owned(), source })?;
+    let bytes = read_capped(path).map_err(|source| Error::CredentialFile {
+        part,
+        path: path.to_owned(),
+        source,
+    })?;
     let invalid = |problem| Error::CredentialInvalid { part, path: Some(path.to_owned()), problem };
     if bytes.len() as u64 > LONGEST_FILE {
         return Err(invalid("is too long"));
@@ -155,23 +157,37 @@ fn read(part: &'static str, path: &Path) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// Anything but visible ASCII cannot travel in a header.
+/// A file, or one byte more than the longest that is taken.
+fn read_capped(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn check(part: &'static str, text: &str, path: Option<&Path>) -> Result<(), Error> {
-    let problem = if text.is_empty() {
-        "is empty"
-    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        "contains a blank or a character that no key has"
-    } else {
-        return Ok(());
+    let invalid = |problem| {
+        let path = path.map(Path::to_owned);
+        Err(Error::CredentialInvalid { part, path, problem })
     };
-    Err(Error::CredentialInvalid { part, path: path.map(Path::to_owned), problem })
+    flaw(text).map_or(Ok(()), invalid)
+}
+
+/// Anything but visible ASCII cannot travel in a header.
+fn flaw(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        Some("is empty")
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some("contains a blank or a character that no key has")
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn write(dir: &tempfile::TempDir, name: &str, content: &[u8]) -> PathBuf {
+    pub(super) fn write(dir: &tempfile::TempDir, name: &str, content: &[u8]) -> PathBuf {
         let path = dir.path().join(name);
         std::fs::write(&path, content).expect("write a file");
         path
@@ -216,30 +232,6 @@ mod tests {
             security_token: None,
         };
         assert_eq!(source.load().expect_err("absent").code(), "sls.credential_file");
-    }
-
-    #[tokio::test]
-    async fn refused_credentials_are_looked_up_again_but_not_too_often() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let keys = Keys::load(CredentialSource::Files {
-            key_id: write(&dir, "id", b"LTAI"),
-            key_secret: write(&dir, "secret", b"one"),
-            security_token: None,
-        })
-        .expect("load");
-        let first = keys.current().await;
-        let now = Instant::now();
-        assert!(!keys.replace(&first, now).await, "the same key again");
-        write(&dir, "secret", b"two");
-        assert!(!keys.replace(&first, now).await, "too soon");
-        let now = now + RELOAD_INTERVAL;
-        assert!(keys.replace(&first, now).await, "a new key");
-        assert!(keys.replace(&first, now).await, "another call with the old key");
-        let second = keys.current().await;
-        assert_eq!(second.key_secret, "two");
-        std::fs::remove_file(dir.path().join("secret")).expect("remove");
-        assert!(!keys.replace(&second, now + RELOAD_INTERVAL).await, "no key at all");
-        assert_eq!(keys.current().await, second);
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! Taking a shard: which cursor pulling begins at.
+//!
+//! Our own position where the server's checkpoint is one we made, else the server's, else
+//! the configured start. An operator's reset, and the progress of another relay, are obeyed.
+
+use super::fetcher::Fetcher;
+use crate::config::Start;
+use crate::sls::{CheckpointState, Cursor, CursorFrom};
+use crate::spool::{self, Tenure};
+
+impl Fetcher {
+    /// Takes the shard, however often it needs to be tried.
+    pub(super) async fn acquire(&mut self) -> (Tenure, Cursor) {
+        loop {
+            match self.try_acquire().await {
+                Ok(taken) => {
+                    self.recovered();
+                    return taken;
+                }
+                Err(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+
+    async fn try_acquire(&mut self) -> Result<(Tenure, Cursor), std::time::Duration> {
+        let shard = std::sync::Arc::clone(&self.shard);
+        let logstore = &shard.source.logstore;
+        let server = shard.server_checkpoint().await.map_err(|error| self.failed(&error))?;
+        let checkpoint = server.as_ref().and_then(|state| state.checkpoint.clone());
+        let (start, why) = match shard.spool.shard(&shard.key) {
+            Some(known) if self.is_ours(&known, server.as_ref()) => {
+                (known.position, "goes on where the spool ends")
+            }
+            // Our own commit of something that the spool does not know: the spool lost its end.
+            // Reading it again costs duplicates; going on behind it would cost logs.
+            Some(known) if self.is_behind(&known, server.as_ref()) => {
+                tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "spool.behind", position = %known.position, checkpoint = checkpoint.as_ref().map(Cursor::as_str), "the spool has lost logs whose checkpoint this relay had committed; they are pulled again");
+                (known.position, "goes on where the spool ends, behind its own checkpoint")
+            }
+            _ => match &checkpoint {
+                Some(cursor) => (cursor.as_str().to_owned(), "starts at the group's checkpoint"),
+                None => {
+                    let from = match shard.source.start {
+                        Start::Begin => CursorFrom::Begin,
+                        Start::End => CursorFrom::End,
+                        Start::Time(time) => CursorFrom::Time(time.as_second()),
+                    };
+                    let cursor = shard.client.get_cursor(logstore, shard.key.shard, from).await;
+                    let cursor = cursor.map_err(|error| self.failed(&error))?;
+                    (cursor.as_str().to_owned(), "has no checkpoint and starts as configured")
+                }
+            },
+        };
+        let checkpoint = checkpoint.map(|cursor| cursor.as_str().to_owned());
+        let begun = shard.spool.begin(shard.key.clone(), start.clone(), checkpoint).await;
+        let tenure = begun.map_err(|error| self.spool_failed(&error))?;
+        tracing::info!(source = %shard.source.name, shard = shard.key.shard, cursor = %start, "shard taken, {why}");
+        Ok((tenure, Cursor::new(start)))
+    }
+
+    /// Whether the server's checkpoint is one we made: then nothing lies between it and the
+    /// spool's position that the spool does not hold.
+    fn is_ours(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
+        let checkpoint = server.and_then(|state| state.checkpoint.as_ref());
+        let by_us = server
+            .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
+        known.is_ours(checkpoint.map(Cursor::as_str)) && (by_us || checkpoint.is_none())
+    }
+
+    fn is_behind(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
+        let position = Cursor::new(known.position.as_str()).number();
+        server.is_some_and(|state| {
+            let checkpoint = state.checkpoint.as_ref().and_then(Cursor::number);
+            state.consumer == self.shard.consumer
+                && position.zip(checkpoint).is_some_and(|(position, at)| position < at)
+        })
+    }
+}

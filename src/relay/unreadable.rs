@@ -1,0 +1,139 @@
+//! Answers that cannot be read: pulled again for a while, with fewer and fewer log groups,
+//! then put aside byte for byte, so that one bad log group does not hold up its shard for
+//! ever. Nothing is skipped without being kept, named and told to every receiver.
+
+use std::time::{Duration, Instant};
+
+use super::backoff::Say;
+use super::chain;
+use super::fetcher::Fetcher;
+use super::notice::Notice;
+use super::status::add;
+use crate::sls::{Compression, Cursor, PullAnswer};
+use crate::spool::{self, Tenure, UnreadableAnswer};
+
+/// Pulls of the same log groups before fewer are asked for.
+const SAME: u32 = 2;
+
+/// What was tried at one cursor.
+#[derive(Debug, Default)]
+pub(super) struct Trials {
+    since: Option<Instant>,
+    tries: u32,
+}
+
+/// What to do with an answer that cannot be read.
+pub(super) enum Verdict {
+    /// Pull again after this time.
+    Again(Duration),
+    /// Put it aside: it was pulled alone, again and again, for as long as configured.
+    PutAside,
+}
+
+impl Fetcher {
+    /// Judges an answer to a pull of `count` log groups that cannot be read.
+    pub(super) fn judge(
+        &mut self,
+        cursor: &Cursor,
+        count: u32,
+        why: &dyn std::error::Error,
+        code: &'static str,
+        request_id: &str,
+    ) -> Verdict {
+        let now = Instant::now();
+        let since = *self.trials.since.get_or_insert(now);
+        self.trials.tries += 1;
+        let shard = &self.shard;
+        if self.outage.failed(now) != Say::Nothing {
+            tracing::error!(source = %shard.source.name, shard = shard.key.shard, %cursor, request_id, code, "an answer of SLS cannot be read: {}; it is pulled again, and nothing is skipped", chain(why));
+        }
+        if count > 1 {
+            if self.trials.tries >= SAME {
+                self.trials.tries = 0;
+                self.count = (count / 4).max(1);
+                self.backoff.reset();
+            }
+        } else if self.trials.tries >= SAME
+            && now.duration_since(since) >= self.shard.source.unreadable_after
+        {
+            return Verdict::PutAside;
+        }
+        Verdict::Again(self.backoff.next(Duration::ZERO))
+    }
+
+    /// An answer was read: what was tried is over.
+    pub(super) fn readable(&mut self) {
+        self.trials = Trials::default();
+    }
+
+    /// Keeps the answer's bytes, and goes on behind them. False when the shard cannot go on.
+    pub(super) async fn put_aside(
+        &mut self,
+        tenure: &Tenure,
+        cursor: &Cursor,
+        answer: &PullAnswer,
+        why: &str,
+    ) -> bool {
+        let next_cursor = answer.next_cursor.as_str();
+        let copy = loop {
+            match self.quarantine(cursor, answer, why).await {
+                Ok(copy) => break copy,
+                Err(error) => {
+                    let pause = self.spool_failed(&error);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        };
+        let shard = std::sync::Arc::clone(&self.shard);
+        let message =
+            "an answer of SLS cannot be read: its bytes are in the quarantine of the relay's spool";
+        tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.unreadable", %cursor, next_cursor, groups = answer.groups, request_id = %answer.request_id, copy = %copy.display(), "{message}: {why}. Pulling goes on behind it");
+        add(&shard.counters.unreadable, 1);
+        let fields = vec![
+            ("why", why.to_owned()),
+            ("cursor", cursor.as_str().to_owned()),
+            ("next_cursor", next_cursor.to_owned()),
+            ("log_groups", answer.groups.to_string()),
+            ("bytes", answer.body.len().to_string()),
+            ("request_id", answer.request_id.clone()),
+            ("copy", copy.display().to_string()),
+        ];
+        let notice = Notice { what: "unreadable", code: "sls.unreadable", message, fields };
+        let stored = self.store(tenure, notice.batch(cursor.as_str(), next_cursor)).await;
+        self.readable();
+        stored
+    }
+
+    async fn quarantine(
+        &self,
+        cursor: &Cursor,
+        answer: &PullAnswer,
+        why: &str,
+    ) -> Result<std::path::PathBuf, spool::Error> {
+        let shard = std::sync::Arc::clone(&self.shard);
+        let (cursor, answer, why) = (cursor.clone(), answer.clone(), why.to_owned());
+        let kept = tokio::task::spawn_blocking(move || {
+            shard.spool.quarantine_answer(&UnreadableAnswer {
+                key: &shard.key,
+                cursor: cursor.as_str(),
+                next_cursor: answer.next_cursor.as_str(),
+                why: &why,
+                request_id: &answer.request_id,
+                groups: answer.groups,
+                raw_size: answer.raw_size,
+                compression: compression(answer.compression),
+                body: &answer.body,
+            })
+        });
+        kept.await.unwrap_or(Err(spool::Error::Closed))
+    }
+}
+
+/// The spool's word for a compression of SLS.
+pub(super) fn compression(compression: Compression) -> spool::Compression {
+    match compression {
+        Compression::None => spool::Compression::None,
+        Compression::Lz4 => spool::Compression::Lz4,
+        Compression::Zstd => spool::Compression::Zstd,
+    }
+}

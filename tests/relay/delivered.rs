@@ -1,0 +1,99 @@
+//! `checkpoint = "delivered"`: the checkpoint follows the receiver, not the spool.
+
+use std::time::Duration;
+
+use sls_relay::config::{Checkpoint, Handover, Settings};
+use sls_relay::emulator::receiver::Mode;
+use sls_relay::emulator::sls::{Fault, FaultKind, Operation};
+
+use crate::pipeline::{Ends, Running, wait_for};
+
+fn delivered(ends: &Ends, dir: &std::path::Path) -> Settings {
+    let mut settings = ends.settings(dir);
+    settings.sources[0].checkpoint = Checkpoint::Delivered;
+    settings.sources[0].handover = Handover::Delivered;
+    settings
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_committed_before_the_receiver_has_it() {
+    let ends = Ends::start(2, 2000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(delivered(&ends, dir.path())).await;
+    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 2000).await;
+    assert!(ends.emulator.checkpoint_log().is_empty(), "committed while nothing is delivered");
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
+    wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loss_of_the_whole_spool_loses_no_log() {
+    let ends = Ends::start(2, 4000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(delivered(&ends, dir.path())).await;
+    wait_for("a part to arrive", || ends.arrivals().report().delivered > 1000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 4000).await;
+    relay.stop().await;
+    drop(dir);
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(delivered(&ends, dir.path())).await;
+    ends.all_arrived().await;
+    wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
+    relay.stop().await;
+    assert_eq!(ends.arrivals().report().lost, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_commits_what_the_last_drain_confirmed_and_a_restart_repeats_nothing() {
+    let ends = Ends::start(2, 2000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = delivered(&ends, dir.path());
+    // Nothing is confirmed until the drain at the stop.
+    settings.destinations[0].drain_idle = Duration::from_secs(600);
+    settings.destinations[0].drain_every = Duration::from_secs(600);
+    let relay = Running::start(settings).await;
+    ends.all_arrived().await;
+    assert!(ends.emulator.checkpoint_log().is_empty(), "committed before it was confirmed");
+    relay.stop().await;
+    assert!(ends.all_committed());
+    let relay = Running::start(delivered(&ends, dir.path())).await;
+    wait_for("the shards to be taken", || relay.counters.shards().len() == 2).await;
+    relay.stop().await;
+    assert_eq!(ends.arrivals().report().duplicates, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
+    let ends = Ends::start(1, 3000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = delivered(&ends, dir.path());
+    settings.destinations[0].drain_bytes = 20_000;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let relay = Running::start(settings.clone()).await;
+    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 3000).await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    wait_for("a commit", || !ends.emulator.checkpoint_log().is_empty()).await;
+    // Carried out, and answered too late for the relay to hear of it.
+    let slow = FaultKind::Slow(Duration::from_secs(60));
+    ends.emulator.faults().add(Fault::new(slow).on(Operation::Checkpoint));
+    let known = ends.emulator.checkpoint_log().len();
+    wait_for("another commit", || ends.emulator.checkpoint_log().len() > known).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    relay.stop().await;
+    ends.emulator.faults().clear();
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    let pulled = ends.emulator.requests().len();
+    let relay = Running::start(settings).await;
+    ends.all_arrived().await;
+    wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
+    relay.stop().await;
+    let end = ends.emulator.end_cursor(0).unwrap();
+    let again = ends.emulator.requests().split_off(pulled);
+    let first = again.iter().find(|asked| asked.call == "PullLogs").unwrap();
+    assert_eq!(first.parameter("cursor"), Some(end.as_str()), "pulled from the spool's end on");
+}
