@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigArgs, exit, output};
 use crate::config::{Destination, Settings, Source, Start};
 use crate::relay;
-use crate::sls::{Advice, Client, CursorFrom, Error, PullRequest, Route};
+use crate::sls::{Client, CursorFrom, Error, PullRequest, Route};
 use crate::syslog::{Scheme, transport};
 
 #[derive(Args, Debug)]
@@ -238,7 +238,7 @@ async fn check_source(source: &Source, client: &Client, findings: &mut Findings)
 
 /// A failure that only matters when it is not a missing right.
 fn optional(what: &str, error: &Error, findings: &mut Findings) {
-    if error.code() == "sls.forbidden" && error.advice() == Advice::Operator {
+    if error.code() == "sls.forbidden" {
         findings.warn(what, "the access key may not read this; it is not needed to run");
     } else {
         findings.fail(what, &relay::chain(error));

@@ -184,7 +184,7 @@ impl Checkpointer {
                     return Err(Committed::Refused);
                 }
                 Advice::Retry { after } | Advice::Throttled { after } => after,
-                _ => Duration::from_secs(1),
+                _ => error.retry_after().unwrap_or(Duration::from_secs(1)),
             };
             if self.outage.failed(Instant::now()) != Say::Nothing {
                 tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), request_id = error.request_id(), "{}; the checkpoint is tried again, nothing is lost", chain(&error));

@@ -353,7 +353,11 @@ impl Fetcher {
                 tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), request_id = error.request_id(), failures, "{}; tried again until it works, nothing is skipped", chain(error));
             }
         }
-        let hint = if self.outage.is_young() { hint.min(Duration::from_secs(1)) } else { hint };
+        let hint = match error.retry_after() {
+            Some(asked) => hint.max(asked),
+            None if self.outage.is_young() => hint.min(Duration::from_secs(1)),
+            None => hint,
+        };
         self.backoff.next(hint)
     }
 
