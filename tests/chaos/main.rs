@@ -2,6 +2,7 @@
 //! without their receivers. Killed ones come back with their spool.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::print_stdout, reason = "shown where the test fails")]
 
 mod link;
 mod relay;

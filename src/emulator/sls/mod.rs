@@ -225,6 +225,16 @@ impl SlsEmulator {
         self.service.commit(group, "", shard, cursor, true).map_err(refused)
     }
 
+    /// Deletes a group with its checkpoints, as an operator would.
+    ///
+    /// # Errors
+    /// No such group.
+    pub fn delete_group(&self, group: &str) -> io::Result<()> {
+        let refused =
+            |refusal: answer::Refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.message);
+        self.service.delete_group(group).map(drop).map_err(refused)
+    }
+
     /// Who holds which shard of a group, hand-overs under way counted for the old holder.
     pub fn holders(&self, group: &str) -> BTreeMap<u32, String> {
         let mut state = self.service.state();
