@@ -68,6 +68,8 @@ pub struct Source {
     pub unreadable_after: Duration,
     /// Bytes a second pulled from one shard at most, decompressed and before any filter.
     pub shard_bytes_per_second: u64,
+    /// For an export: logs that SLS received at or after this time are not pulled.
+    pub until: Option<jiff::Timestamp>,
     /// What SLS leaves out of its answers.
     pub filter: Option<Filter>,
     /// Access key.
@@ -107,6 +109,7 @@ impl Source {
             logstore: logstore.into(),
             consumer_group: consumer_group.into(),
             start: Start::Begin,
+            until: None,
             checkpoint: Checkpoint::Spooled,
             handover: Handover::Spooled,
             handover_timeout: Duration::from_secs(120),

@@ -111,6 +111,7 @@ pub(super) fn source(
             logstore: logstore?,
             consumer_group: consumer_group?,
             start: start?,
+            until: None,
             checkpoint: checkpoint?,
             handover: handover?,
             handover_timeout: handover_timeout?,

@@ -16,6 +16,7 @@ use super::pace::Pace;
 use super::shard::Shard;
 use super::status::add;
 use super::unreadable::{Trials, Verdict, compression};
+use super::until::{End, end_of, is_reached};
 use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body, walk};
 use crate::spool::{self, Batch, Receipt, Tenure};
 
@@ -51,6 +52,8 @@ pub(crate) struct Fetcher {
     pub(super) trials: Trials,
     /// Refusals in a row of the cursor.
     pub(super) invalid: u32,
+    /// Where an export ends, once it is known.
+    end: Option<Cursor>,
     pace: Pace,
     idle_since: Option<Instant>,
     /// The supervisor waits until the last of these is dropped.
@@ -105,6 +108,7 @@ impl Fetcher {
             outage: Outage::default(),
             trials: Trials::default(),
             invalid: 0,
+            end: None,
             idle_since: None,
             _pulling: pulling,
         }
@@ -165,7 +169,18 @@ impl Fetcher {
     async fn pull(&mut self, cursor: &Cursor) -> Result<Pulled, Failure> {
         let shard = Arc::clone(&self.shard);
         let count = self.count;
+        if let Some(until) = shard.source.until {
+            self.find_end(until).await?;
+        }
+        if let Some(end) = &self.end
+            && is_reached(cursor, end)
+        {
+            shard.counters.at_end.store(true, Ordering::Relaxed);
+            shard.counters.exported.store(true, Ordering::Relaxed);
+            return Ok(Pulled::Nothing { next_cursor: cursor.as_str().to_owned() });
+        }
         let request = PullRequest {
+            end_cursor: self.end.as_ref(),
             filter: shard.source.filter.as_ref(),
             max_raw_bytes: (count > 1).then_some(MAX_RAW),
             budget: Some(&shard.budget),
@@ -223,6 +238,21 @@ impl Fetcher {
         Ok(Pulled::Batch { batch, more, room })
     }
 
+    /// Learns where the export ends, as soon as that is certain.
+    async fn find_end(&mut self, until: jiff::Timestamp) -> Result<(), Failure> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        let (client, logstore) = (&self.shard.client, &self.shard.source.logstore);
+        match end_of(client, logstore, self.shard.key.shard, until).await {
+            Ok(End::NotYet) => {}
+            Ok(End::Wait(pause)) => return Err(Failure::Wait(pause)),
+            Ok(End::At(end)) => self.end = Some(end),
+            Err(error) => return Err(Failure::Wait(self.failed(&error))),
+        }
+        Ok(())
+    }
+
     async fn pull_failed(&mut self, cursor: &Cursor, count: u32, error: &Error) -> Failure {
         if error.advice() == Advice::InvalidCursor {
             self.invalid += 1;
@@ -245,6 +275,7 @@ impl Fetcher {
                 let shard = Arc::clone(&self.shard);
                 let logstore = &shard.source.logstore;
                 let request = PullRequest {
+                    end_cursor: self.end.as_ref(),
                     filter: shard.source.filter.as_ref(),
                     max_raw_bytes: Some(u64::MAX),
                     budget: Some(&shard.budget),

@@ -11,6 +11,7 @@ mod fetcher;
 mod group;
 mod lag;
 mod marks;
+mod name;
 mod notice;
 mod pace;
 mod sender;
@@ -19,6 +20,7 @@ mod source;
 pub mod status;
 mod supervisor;
 mod unreadable;
+mod until;
 
 pub(crate) use supervisor::client;
 pub use supervisor::{Relay, RelayError};

@@ -34,6 +34,8 @@ pub struct ShardCounters {
     pub twin: AtomicBool,
     /// Whether the last answer reached the shard's end.
     pub at_end: AtomicBool,
+    /// Whether everything before the end of an export was pulled.
+    pub exported: AtomicBool,
     /// Whether the shard is held now.
     pub held: AtomicBool,
     /// Log groups that SLS has and the spool does not; [`UNKNOWN`] when that is not known.
