@@ -206,17 +206,20 @@ impl Fetcher {
         }
         let summary = match check(&answer) {
             Ok(_) if answer.next_cursor == *cursor => {
-                let problem = Standing;
-                let code = "sls.cursor_stands";
-                let again = self.judge(cursor, count.max(2), &problem, code, &answer.request_id);
-                let Verdict::Again(pause) = again else { return Err(Failure::Wait(IDLE_COMMIT)) };
-                return Err(Failure::Wait(pause));
+                if self.outage.failed(Instant::now()) != Say::Nothing {
+                    tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.cursor_stands", %cursor, request_id = %answer.request_id, "SLS answers with log groups and the cursor that was asked for: storing them would repeat them for ever; it is asked again");
+                }
+                return Err(Failure::Wait(self.backoff.next(Duration::from_secs(1))));
             }
             Ok(summary) => summary,
             Err(error) => {
                 let id = &answer.request_id;
                 return Err(match self.judge(cursor, count, &error, error.code(), id) {
                     Verdict::Again(pause) => Failure::Wait(pause),
+                    // Without a cursor to go on with there is nothing behind it.
+                    Verdict::PutAside if answer.next_cursor == *cursor => {
+                        Failure::Wait(self.backoff.next(Duration::from_secs(1)))
+                    }
                     Verdict::PutAside => {
                         Failure::Unreadable { answer: Box::new(answer), why: chain(&error) }
                     }
@@ -282,9 +285,10 @@ impl Fetcher {
                     ..PullRequest::new(cursor, 1)
                 };
                 match shard.client.pull_logs(logstore, shard.key.shard, request).await {
-                    Ok(answer) => {
+                    Ok(answer) if answer.next_cursor != *cursor => {
                         Failure::Unreadable { answer: Box::new(answer), why: chain(error) }
                     }
+                    Ok(_) => Failure::Wait(self.backoff.next(Duration::from_secs(1))),
                     Err(error) => Failure::Wait(self.failed(&error)),
                 }
             }
@@ -406,13 +410,6 @@ impl Fetcher {
         }
     }
 }
-
-/// Log groups came, and the cursor stands where it was.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "it brings log groups and the cursor that was asked for: storing it would repeat it for ever"
-)]
-struct Standing;
 
 /// Never store what nobody can read back: the body must decompress and parse.
 fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {

@@ -19,8 +19,8 @@ use crate::spool::{self, Options, Spool};
 
 /// Time for one call to SLS, its answer included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Memory for answers on their way into the spool, and pulls at the same time, of all
-/// shards together.
+/// Memory for answers on their way into the spool, of all shards together, and pulls of one
+/// source at the same time.
 const PULL_BYTES: u64 = 32 << 20;
 const PULLS: usize = 64;
 /// Time for batches on their way into the spool when the relay stops.
@@ -119,10 +119,9 @@ impl Relay {
         let consumer = consumer_name(&identity);
         if !settings.sources.is_empty() {
             let name = NameLock::take(&consumer);
-            relay._name = Some(name.map_err(|source| RelayError::NameInUse {
-                name: consumer.clone(),
-                source,
-            })?);
+            relay._name = Some(
+                name.map_err(|source| RelayError::NameInUse { name: consumer.clone(), source })?,
+            );
         }
         for settings in settings.sources {
             let client = client(&settings, &identity)?;
@@ -136,7 +135,7 @@ impl Relay {
                 spool: spool.clone(),
                 consumer,
                 counters: Arc::clone(&counters),
-                budget: budget.clone(),
+                budget: budget.for_another(PULLS),
                 stop: relay.stop_sources.clone(),
                 finish: relay.finish.clone(),
                 pulling: Some(pulling.clone()),
