@@ -80,6 +80,10 @@ impl Lag {
                     }
                 }
             }
+            let counters = self.counters.source(&self.source.name);
+            counters.clock_offset.store(self.client.clock_offset(), Ordering::Relaxed);
+            let left = least.map_or(UNKNOWN, |(left, _)| left);
+            counters.retention_left.store(left, Ordering::Relaxed);
             self.warn(least);
         }
     }

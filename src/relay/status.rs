@@ -11,6 +11,23 @@ use crate::spool::ShardKey;
 pub struct Counters {
     shards: Mutex<BTreeMap<ShardKey, Arc<ShardCounters>>>,
     destinations: Mutex<BTreeMap<String, Arc<DestinationCounters>>>,
+    sources: Mutex<BTreeMap<String, Arc<SourceCounters>>>,
+}
+
+/// One source since the relay started.
+#[derive(Debug)]
+pub struct SourceCounters {
+    /// Seconds that the clock of SLS is ahead of this machine's.
+    pub clock_offset: AtomicI64,
+    /// Seconds until SLS deletes the first log group of a held shard that was not pulled;
+    /// [`UNKNOWN`] when nothing waits there, or its retention is not known.
+    pub retention_left: AtomicI64,
+}
+
+impl Default for SourceCounters {
+    fn default() -> Self {
+        Self { clock_offset: AtomicI64::new(0), retention_left: AtomicI64::new(UNKNOWN) }
+    }
 }
 
 /// One shard since the relay started.
@@ -81,10 +98,21 @@ pub struct Snapshot {
     pub unreadable: u64,
     /// Shards that another process commits under our name, and that stand still therefore.
     pub twins: u64,
+    /// By source.
+    pub sources: BTreeMap<String, SourceSnapshot>,
     /// The shards that were held since the start.
     pub shards: Vec<ShardSnapshot>,
     /// By destination.
     pub destinations: BTreeMap<String, DestinationSnapshot>,
+}
+
+/// What one source's counters say at one moment.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct SourceSnapshot {
+    /// See [`SourceCounters::clock_offset`].
+    pub clock_offset_seconds: i64,
+    /// See [`SourceCounters::retention_left`].
+    pub retention_left_seconds: Option<u64>,
 }
 
 /// What one shard's counters say at one moment.
@@ -136,6 +164,11 @@ impl Counters {
         Arc::clone(lock(&self.destinations).entry(name.to_owned()).or_default())
     }
 
+    /// The counters of a source.
+    pub fn source(&self, name: &str) -> Arc<SourceCounters> {
+        Arc::clone(lock(&self.sources).entry(name.to_owned()).or_default())
+    }
+
     /// All shards that were ever held.
     pub fn shards(&self) -> Vec<(ShardKey, Arc<ShardCounters>)> {
         lock(&self.shards).iter().map(|(key, shard)| (key.clone(), Arc::clone(shard))).collect()
@@ -153,6 +186,14 @@ impl Counters {
             snapshot.gap_groups += read(&shard.gap_groups);
             snapshot.unreadable += read(&shard.unreadable);
             snapshot.twins += u64::from(shard.twin.load(Ordering::Relaxed));
+        }
+        for (name, counters) in lock(&self.sources).iter() {
+            let left = counters.retention_left.load(Ordering::Relaxed);
+            let source = SourceSnapshot {
+                clock_offset_seconds: counters.clock_offset.load(Ordering::Relaxed),
+                retention_left_seconds: u64::try_from(left).ok(),
+            };
+            snapshot.sources.insert(name.clone(), source);
         }
         for (name, counters) in lock(&self.destinations).iter() {
             let destination = DestinationSnapshot {

@@ -136,6 +136,7 @@ impl Ends {
         source.unreadable_after = Duration::from_millis(300);
         source.checkpoint_look = Duration::from_millis(200);
         source.shard_bytes_per_second = u64::MAX;
+        source.lag_every = Duration::from_millis(100);
         let mut destination = Destination::new(to.parse().unwrap(), "relay.test");
         destination.settle = Duration::from_millis(200);
         destination.drain_idle = Duration::from_millis(100);

@@ -1,0 +1,78 @@
+//! `sls-relay run` as its user meets it, beside what tests/crash.rs does to it.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+#[path = "support/pipeline.rs"]
+mod pipeline;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pipeline::{Ends, GROUP, wait_for};
+
+/// A configuration file for the ends.
+fn configuration(ends: &Ends, dir: &Path, spool: &Path) -> PathBuf {
+    let source = &ends.settings(spool).sources[0];
+    let text = format!(
+        "[spool]\ndir = {spool:?}\nmin_free_bytes = 0\n\
+         [[source]]\nendpoint = \"{}\"\nproject = \"{}\"\nlogstore = \"{}\"\n\
+         consumer_group = \"{GROUP}\"\naccess_key_id = \"{}\"\naccess_key_secret = \"{}\"\n\
+         idle_poll = \"200 ms\"\n\
+         [[destination]]\nto = \"tcp://{}\"\nsettle = \"100 ms\"\ndrain_idle = \"200 ms\"\n",
+        source.endpoint,
+        source.project,
+        source.logstore,
+        ends.key_id(),
+        ends.key_secret(),
+        ends.receiver.tcp_addr().unwrap(),
+    );
+    let path = dir.join("sls-relay.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn run(config: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sls-relay"));
+    command.arg("run").arg("--config").arg(config).args(more).env_clear().stdin(Stdio::null());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_ends_by_itself_when_everything_is_delivered() {
+    let ends = Ends::start(2, 1000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(&ends, dir.path(), &dir.path().join("spool"));
+    let mut export = run(&config, &["--until", "now"]);
+    let output = tokio::task::spawn_blocking(move || export.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(ends.arrivals().is_complete() && ends.all_committed());
+}
+
+#[test]
+fn a_time_that_is_none_and_an_export_of_nothing_are_refused() {
+    for wrong in [&["--until", "yesterday"][..], &["--until", "now", "--drain"]] {
+        let output = run(Path::new("/no/such/file"), wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{wrong:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_spool_does_not_start_beside_the_original() {
+    let ends = Ends::start(1, 100).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (original, copy) = (dir.path().join("spool"), dir.path().join("copy"));
+    let config = configuration(&ends, dir.path(), &original);
+    let mut first = run(&config, &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the first to hold its shard", || !ends.emulator.holders(GROUP).is_empty()).await;
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(original.join("identity"), copy.join("identity")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = configuration(&ends, elsewhere.path(), &copy);
+    let output = tokio::task::spawn_blocking(move || run(&config, &[]).output().unwrap());
+    let output = output.await.unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.contains("identity") && text.contains("copy"), "{text}");
+}
