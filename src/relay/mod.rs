@@ -19,8 +19,8 @@ pub mod status;
 mod supervisor;
 mod unreadable;
 
-pub(crate) use supervisor::client;
 pub use supervisor::{Relay, RelayError};
+pub(crate) use supervisor::{client_within, consumer_name};
 
 /// Resolves so long after `stop` was cancelled.
 pub(crate) async fn stopped_for(
