@@ -21,7 +21,7 @@ type Target = fn(&[u8]);
 /// The input that is running, and since when.
 type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
 
-const TARGETS: u64 = 5;
+const TARGETS: u64 = 7;
 /// Bytes: no input may ask for more at once. Inputs are far smaller; this is the limit of an
 /// encoded header, and a little.
 const LARGEST_ALLOCATION: usize = (16 << 20) + (64 << 10);
@@ -38,6 +38,16 @@ fn pull_answers_of_any_bytes_are_read_or_refused() {
 #[test]
 fn decompressed_answers_of_any_bytes_are_read_or_refused() {
     replay("decompressed_answer", sls::fuzz::decompressed_answer);
+}
+
+#[test]
+fn error_answers_of_any_bytes_are_read_and_shown() {
+    replay("error_answer", sls::fuzz::error_answer);
+}
+
+#[test]
+fn answers_about_groups_of_any_bytes_are_read_or_refused() {
+    replay("group_answer", sls::fuzz::group_answer);
 }
 
 #[test]
@@ -58,9 +68,7 @@ fn entry_headers_of_any_bytes_are_read_or_refused() {
 /// `SLS_RELAY_WRITE_CORPUS=1` writes these anew; those of the spool come from its own tests.
 #[test]
 fn the_committed_answers_are_those_of_the_fixtures() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sls/bodies.json");
-    let vectors: serde_json::Value = serde_json::from_slice(&fs::read(fixture).unwrap()).unwrap();
-    for vector in vectors.as_array().unwrap() {
+    for vector in fixture("bodies.json") {
         let name = vector["name"].as_str().unwrap();
         let size = u32::try_from(vector["raw_size"].as_u64().unwrap()).unwrap().to_le_bytes();
         for (kind, field) in [(0, "raw_hex"), (1, "lz4_block_hex"), (2, "zstd_hex")] {
@@ -76,6 +84,46 @@ fn the_committed_answers_are_those_of_the_fixtures() {
             }
         }
     }
+}
+
+#[test]
+fn the_committed_errors_and_group_answers_are_those_of_the_fixtures() {
+    let retry_after: [&[u8]; 3] = [b"", b"17", b"Thu, 15 Jan 2026 08:31:30 GMT"];
+    for (number, vector) in fixture("errors.json").iter().enumerate() {
+        let status = u16::try_from(vector["http_status"].as_u64().unwrap()).unwrap();
+        let header = retry_after[number % retry_after.len()];
+        let body = vector["body_utf8"].as_str().unwrap().as_bytes();
+        let length = u8::try_from(header.len()).unwrap();
+        let input = [&status.to_le_bytes(), &[length][..], header, body].concat();
+        is_committed("error_answer", &format!("{number:02}-{status}"), &input);
+    }
+    for vector in fixture("operations.json") {
+        let name = vector["op"].as_str().unwrap();
+        let kind = match name.split('_').next().unwrap() {
+            "HeartBeat" => 0,
+            "GetCheckPoint" => 1,
+            "ListConsumerGroup" => 2,
+            _ => continue,
+        };
+        let body = vector["response"]["body_utf8"].as_str().unwrap().as_bytes();
+        is_committed("group_answer", name, &[&[kind], body].concat());
+    }
+    let documented: [(u8, &str, &str); 2] = [
+        (0, "HeartBeat_object", r#"{"shards":[4,2]}"#),
+        (
+            2,
+            "ListConsumerGroup_object",
+            r#"{"count":1,"consumerGroups":[{"name":"g","timeout":30,"order":true}]}"#,
+        ),
+    ];
+    for (kind, name, body) in documented {
+        is_committed("group_answer", name, &[&[kind], body.as_bytes()].concat());
+    }
+}
+
+fn fixture(name: &str) -> Vec<serde_json::Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sls").join(name);
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 fn replay(name: &'static str, target: Target) {

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{ConfigArgs, exit, output};
-use crate::config::{LogFormat, Settings};
+use crate::config::{LogFormat, Settings, Start};
 use crate::relay::{Relay, RelayError};
 use crate::telemetry;
 
@@ -16,6 +17,13 @@ pub(crate) struct RunArgs {
     /// Only deliver what waits in the spool, pull nothing, and end
     #[arg(long)]
     drain: bool,
+    /// An export: pull only what SLS received before this time (RFC 3339, or now), deliver
+    /// it, and end. A consumer group of its own keeps it apart from a running relay
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "drain")]
+    until: Option<Timestamp>,
+    /// In place of start: where shards without a checkpoint begin
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "drain")]
+    since: Option<Timestamp>,
     /// Form of the log lines: text or json
     #[arg(long, value_enum)]
     log_format: Option<LogFormatArg>,
@@ -30,6 +38,16 @@ pub(crate) struct RunArgs {
 enum LogFormatArg {
     Text,
     Json,
+}
+
+/// A time as it is written on the command line.
+fn time(text: &str) -> Result<Timestamp, String> {
+    match text {
+        "now" => Ok(Timestamp::now()),
+        text => {
+            text.parse().map_err(|_| "write a time such as 2026-01-31T08:00:00Z, or now".to_owned())
+        }
+    }
 }
 
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
@@ -60,7 +78,13 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
     if args.drain {
         settings.sources.clear();
     }
-    match runtime.block_on(relay(settings, args.drain)) {
+    for source in &mut settings.sources {
+        source.until = args.until;
+        if let Some(since) = args.since {
+            source.start = Start::Time(since);
+        }
+    }
+    match runtime.block_on(relay(settings, args.drain || args.until.is_some())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(code = "relay.failed", "{}", crate::relay::chain(&error));
@@ -69,17 +93,16 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-async fn relay(settings: Settings, drain: bool) -> Result<(), RelayError> {
+async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
     let stop = CancellationToken::new();
     let relay = Relay::start(settings).await?;
     let signalled = stop.clone();
-    if drain {
-        let (spool, drained) = (relay.spool(), stop.clone());
+    if ends {
+        let (exported, done) = (relay.exported(), stop.clone());
         tokio::spawn(async move {
-            while spool.waiting() > 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-            drained.cancel();
+            exported.await;
+            tracing::info!("everything is delivered");
+            done.cancel();
         });
     }
     tokio::spawn(async move {
@@ -113,7 +136,7 @@ fn exit_code(error: &RelayError) -> u8 {
         }
         RelayError::Spool(Error::QuotaTooSmall { .. } | Error::NewerFormat { .. })
         | RelayError::Source { .. } => exit::CONFIG,
-        RelayError::Spool(_) => exit::UNAVAILABLE,
+        RelayError::Spool(_) | RelayError::NameInUse { .. } => exit::UNAVAILABLE,
         RelayError::TaskEnded(_) => exit::SOFTWARE,
     }
 }

@@ -30,6 +30,8 @@ pub struct SpoolSettings {
     pub min_free_bytes: u64,
 }
 
+/// Two small reads for each shard that is behind.
+pub(super) const LAG_EVERY: Duration = Duration::from_secs(30);
 /// One small read for each held shard.
 pub(super) const CHECKPOINT_LOOK: Duration = Duration::from_secs(60);
 
@@ -66,6 +68,8 @@ pub struct Source {
     pub unreadable_after: Duration,
     /// Bytes a second pulled from one shard at most, decompressed and before any filter.
     pub shard_bytes_per_second: u64,
+    /// For an export: logs that SLS received at or after this time are not pulled.
+    pub until: Option<jiff::Timestamp>,
     /// What SLS leaves out of its answers.
     pub filter: Option<Filter>,
     /// Access key.
@@ -80,6 +84,8 @@ pub struct Source {
     pub order: Option<bool>,
     /// Whether an existing group is changed to `group_timeout` and `order`.
     pub manage_group: bool,
+    /// How often the lag of shards that are behind is measured.
+    pub lag_every: Duration,
     /// Pause between two pulls of a shard that has nothing new.
     pub idle_poll: Duration,
 }
@@ -103,6 +109,7 @@ impl Source {
             logstore: logstore.into(),
             consumer_group: consumer_group.into(),
             start: Start::Begin,
+            until: None,
             checkpoint: Checkpoint::Spooled,
             handover: Handover::Spooled,
             handover_timeout: Duration::from_secs(120),
@@ -114,6 +121,7 @@ impl Source {
             heartbeat_interval: Duration::from_secs(5),
             group_timeout: Duration::from_secs(30),
             checkpoint_look: CHECKPOINT_LOOK,
+            lag_every: LAG_EVERY,
             order: None,
             manage_group: false,
             idle_poll: Duration::from_secs(1),

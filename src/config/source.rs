@@ -5,7 +5,7 @@ use super::given::GivenTable;
 use super::network::network;
 use super::read::{Read, Reader, Reported};
 use super::report::Report;
-use super::settings::{CHECKPOINT_LOOK, Checkpoint, Handover, OnExpired, Source, Start};
+use super::settings::{CHECKPOINT_LOOK, Checkpoint, Handover, LAG_EVERY, OnExpired, Source, Start};
 use super::value::{choice, name, path_part, project, region, start};
 use crate::sls::{CredentialSource, Endpoint, Filter, SignVersion};
 
@@ -111,6 +111,7 @@ pub(super) fn source(
             logstore: logstore?,
             consumer_group: consumer_group?,
             start: start?,
+            until: None,
             checkpoint: checkpoint?,
             handover: handover?,
             handover_timeout: handover_timeout?,
@@ -122,6 +123,7 @@ pub(super) fn source(
             heartbeat_interval: heartbeat_interval?,
             group_timeout: group_timeout?,
             checkpoint_look: CHECKPOINT_LOOK,
+            lag_every: LAG_EVERY,
             order: order?,
             manage_group: manage_group?,
             idle_poll: idle_poll?,

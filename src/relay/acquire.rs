@@ -27,7 +27,9 @@ impl Fetcher {
         let logstore = &shard.source.logstore;
         let server = shard.server_checkpoint().await.map_err(|error| self.failed(&error))?;
         let checkpoint = server.as_ref().and_then(|state| state.checkpoint.clone());
-        let (start, why) = match shard.spool.shard(&shard.key) {
+        let known = shard.spool.shard(&shard.key);
+        let reached = known.as_ref().map(|known| Cursor::new(known.position.as_str()));
+        let (start, why) = match known {
             Some(known) if self.is_ours(&known, server.as_ref()) => {
                 (known.position, "goes on where the spool ends")
             }
@@ -47,7 +49,21 @@ impl Fetcher {
                     };
                     let cursor = shard.client.get_cursor(logstore, shard.key.shard, from).await;
                     let cursor = cursor.map_err(|error| self.failed(&error))?;
-                    (cursor.as_str().to_owned(), "has no checkpoint and starts as configured")
+                    // The group was deleted, and its checkpoints with it: the logs behind the
+                    // spool's end were never pulled, and to start behind them would lose them.
+                    let skips = |at: &Cursor| {
+                        at.number().zip(cursor.number()).is_some_and(|(at, to)| at < to)
+                    };
+                    match reached.filter(skips) {
+                        Some(at) => (
+                            at.as_str().to_owned(),
+                            "has lost its checkpoint and goes on where the spool ends",
+                        ),
+                        None => (
+                            cursor.as_str().to_owned(),
+                            "has no checkpoint and starts as configured",
+                        ),
+                    }
                 }
             },
         };

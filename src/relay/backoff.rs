@@ -16,11 +16,12 @@ impl Backoff {
         Self { min, max, failures: 0 }
     }
 
-    /// The next delay, at least `hint`, 20 % more or less at random.
+    /// The next delay, 20 % more or less at random; never less than `hint`, up to 20 % more.
     pub(crate) fn next(&mut self, hint: Duration) -> Duration {
         let doubled = self.min.saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(self.max).max(hint).mul_f64(0.8 + 0.4 * fastrand::f64())
+        let spread = fastrand::f64();
+        doubled.min(self.max).mul_f64(0.8 + 0.4 * spread).max(hint.mul_f64(1.0 + 0.2 * spread))
     }
 
     /// Something worked: the next delay is the first again.
@@ -97,7 +98,11 @@ mod tests {
         for ms in [100, 200, 400, 800, 1000, 1000] {
             within(backoff.next(Duration::ZERO), ms);
         }
-        within(backoff.next(Duration::from_secs(5)), 5000);
+        for _ in 0..20 {
+            let asked = Duration::from_secs(5);
+            let delay = backoff.next(asked);
+            assert!(delay >= asked && delay <= asked.mul_f64(1.21), "{delay:?}");
+        }
         backoff.reset();
         within(backoff.next(Duration::ZERO), 100);
     }

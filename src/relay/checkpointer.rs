@@ -52,6 +52,8 @@ struct Checkpointer {
     /// server says is not known here.
     commits: VecDeque<String>,
     looked: Instant,
+    /// A cursor under our name was seen that is not among them.
+    suspicious: bool,
     /// When the last commit is not waited for any more.
     give_up: Option<Instant>,
 }
@@ -63,6 +65,7 @@ pub(crate) async fn run(shard: Arc<Shard>, receipts: Receiver<Receipt>) -> Commi
         outage: Outage::default(),
         commits: VecDeque::new(),
         looked: Instant::now(),
+        suspicious: false,
         give_up: None,
         shard,
     };
@@ -184,7 +187,7 @@ impl Checkpointer {
                     return Err(Committed::Refused);
                 }
                 Advice::Retry { after } | Advice::Throttled { after } => after,
-                _ => Duration::from_secs(1),
+                _ => error.retry_after().unwrap_or(Duration::from_secs(1)),
             };
             if self.outage.failed(Instant::now()) != Say::Nothing {
                 tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), request_id = error.request_id(), "{}; the checkpoint is tried again, nothing is lost", chain(&error));
@@ -252,6 +255,17 @@ impl Checkpointer {
             return Ok(());
         }
         if state.consumer == shard.consumer {
+            // One from before it may be ours: a commit of an earlier life that was long under
+            // way. Once; then it is put right.
+            let last = self.commits.back().map(|last| Cursor::new(last.as_str()));
+            let before = checkpoint.number().zip(last.as_ref().and_then(Cursor::number));
+            if !self.suspicious && before.is_some_and(|(found, last)| found < last) {
+                self.suspicious = true;
+                if let Some(last) = last {
+                    let _ = shard.commit(&last).await;
+                }
+                return Ok(());
+            }
             tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.twin", consumer = %shard.consumer, %checkpoint, "another process commits under this relay's consumer name, as a copy of this machine or of its spool would; the shard is not pulled here any more. Stop the other process, or stop it and remove the file \"identity\" from its spool directory, then restart this relay");
             shard.counters.twin.store(true, std::sync::atomic::Ordering::Relaxed);
             return Err(Committed::Twin);

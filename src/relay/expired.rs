@@ -88,6 +88,7 @@ impl Fetcher {
         let newest = client.get_cursor(logstore, number, CursorFrom::End).await?;
         let numbers = (oldest.number(), cursor.number(), newest.number());
         let kept = match numbers {
+            _ if oldest == *cursor || newest == *cursor => true,
             (Some(first), Some(at), Some(last)) => (first..=last).contains(&at),
             // Cursors that are no numbers: SLS can tell the time of what it keeps.
             _ => client.get_cursor_time(logstore, number, cursor).await.is_ok(),

@@ -16,6 +16,7 @@ use super::pace::Pace;
 use super::shard::Shard;
 use super::status::add;
 use super::unreadable::{Trials, Verdict, compression};
+use super::until::{End, end_of, is_reached};
 use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body, walk};
 use crate::spool::{self, Batch, Receipt, Tenure};
 
@@ -51,6 +52,8 @@ pub(crate) struct Fetcher {
     pub(super) trials: Trials,
     /// Refusals in a row of the cursor.
     pub(super) invalid: u32,
+    /// Where an export ends, once it is known.
+    end: Option<Cursor>,
     pace: Pace,
     idle_since: Option<Instant>,
     /// The supervisor waits until the last of these is dropped.
@@ -105,6 +108,7 @@ impl Fetcher {
             outage: Outage::default(),
             trials: Trials::default(),
             invalid: 0,
+            end: None,
             idle_since: None,
             _pulling: pulling,
         }
@@ -165,7 +169,18 @@ impl Fetcher {
     async fn pull(&mut self, cursor: &Cursor) -> Result<Pulled, Failure> {
         let shard = Arc::clone(&self.shard);
         let count = self.count;
+        if let Some(until) = shard.source.until {
+            self.find_end(until).await?;
+        }
+        if let Some(end) = &self.end
+            && is_reached(cursor, end)
+        {
+            shard.counters.at_end.store(true, Ordering::Relaxed);
+            shard.counters.exported.store(true, Ordering::Relaxed);
+            return Ok(Pulled::Nothing { next_cursor: cursor.as_str().to_owned() });
+        }
         let request = PullRequest {
+            end_cursor: self.end.as_ref(),
             filter: shard.source.filter.as_ref(),
             max_raw_bytes: (count > 1).then_some(MAX_RAW),
             budget: Some(&shard.budget),
@@ -191,17 +206,20 @@ impl Fetcher {
         }
         let summary = match check(&answer) {
             Ok(_) if answer.next_cursor == *cursor => {
-                let problem = Standing;
-                let code = "sls.cursor_stands";
-                let again = self.judge(cursor, count.max(2), &problem, code, &answer.request_id);
-                let Verdict::Again(pause) = again else { return Err(Failure::Wait(IDLE_COMMIT)) };
-                return Err(Failure::Wait(pause));
+                if self.outage.failed(Instant::now()) != Say::Nothing {
+                    tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.cursor_stands", %cursor, request_id = %answer.request_id, "SLS answers with log groups and the cursor that was asked for: storing them would repeat them for ever; it is asked again");
+                }
+                return Err(Failure::Wait(self.backoff.next(Duration::from_secs(1))));
             }
             Ok(summary) => summary,
             Err(error) => {
                 let id = &answer.request_id;
                 return Err(match self.judge(cursor, count, &error, error.code(), id) {
                     Verdict::Again(pause) => Failure::Wait(pause),
+                    // Without a cursor to go on with there is nothing behind it.
+                    Verdict::PutAside if answer.next_cursor == *cursor => {
+                        Failure::Wait(self.backoff.next(Duration::from_secs(1)))
+                    }
                     Verdict::PutAside => {
                         Failure::Unreadable { answer: Box::new(answer), why: chain(&error) }
                     }
@@ -221,6 +239,21 @@ impl Fetcher {
         let filtered = shard.source.filter.is_some();
         let batch = Box::new(batch(cursor, answer, &summary, filtered));
         Ok(Pulled::Batch { batch, more, room })
+    }
+
+    /// Learns where the export ends, as soon as that is certain.
+    async fn find_end(&mut self, until: jiff::Timestamp) -> Result<(), Failure> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        let (client, logstore) = (&self.shard.client, &self.shard.source.logstore);
+        match end_of(client, logstore, self.shard.key.shard, until).await {
+            Ok(End::NotYet) => {}
+            Ok(End::Wait(pause)) => return Err(Failure::Wait(pause)),
+            Ok(End::At(end)) => self.end = Some(end),
+            Err(error) => return Err(Failure::Wait(self.failed(&error))),
+        }
+        Ok(())
     }
 
     async fn pull_failed(&mut self, cursor: &Cursor, count: u32, error: &Error) -> Failure {
@@ -245,15 +278,17 @@ impl Fetcher {
                 let shard = Arc::clone(&self.shard);
                 let logstore = &shard.source.logstore;
                 let request = PullRequest {
+                    end_cursor: self.end.as_ref(),
                     filter: shard.source.filter.as_ref(),
                     max_raw_bytes: Some(u64::MAX),
                     budget: Some(&shard.budget),
                     ..PullRequest::new(cursor, 1)
                 };
                 match shard.client.pull_logs(logstore, shard.key.shard, request).await {
-                    Ok(answer) => {
+                    Ok(answer) if answer.next_cursor != *cursor => {
                         Failure::Unreadable { answer: Box::new(answer), why: chain(error) }
                     }
+                    Ok(_) => Failure::Wait(self.backoff.next(Duration::from_secs(1))),
                     Err(error) => Failure::Wait(self.failed(&error)),
                 }
             }
@@ -353,7 +388,11 @@ impl Fetcher {
                 tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = error.code(), request_id = error.request_id(), failures, "{}; tried again until it works, nothing is skipped", chain(error));
             }
         }
-        let hint = if self.outage.is_young() { hint.min(Duration::from_secs(1)) } else { hint };
+        let hint = match error.retry_after() {
+            Some(asked) => hint.max(asked),
+            None if self.outage.is_young() => hint.min(Duration::from_secs(1)),
+            None => hint,
+        };
         self.backoff.next(hint)
     }
 
@@ -371,13 +410,6 @@ impl Fetcher {
         }
     }
 }
-
-/// Log groups came, and the cursor stands where it was.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "it brings log groups and the cursor that was asked for: storing it would repeat it for ever"
-)]
-struct Standing;
 
 /// Never store what nobody can read back: the body must decompress and parse.
 fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {

@@ -52,6 +52,7 @@ impl Group {
                         Advice::Retry { after } | Advice::Throttled { after } => after,
                         _ => Duration::ZERO,
                     };
+                    let hint = error.retry_after().map_or(hint, |asked| hint.max(asked));
                     tokio::time::sleep(backoff.next(hint)).await;
                 }
             }
@@ -96,7 +97,7 @@ impl Group {
                 tracing::info!(source = %name, group = %consumer_group, timeout_s = seconds, ordered = order, before_timeout_s = found.timeout_s, before_ordered = found.order, "consumer group changed");
                 Ok(whole_seconds(seconds))
             }
-            Err(error) if error.advice() == Advice::Operator => {
+            Err(error) if error.code() == "sls.forbidden" || error.advice() == Advice::Operator => {
                 tracing::warn!(source = %name, code = error.code(), request_id = error.request_id(), "{}; the consumer group is used as it is, with a timeout of {} s", chain(&error), found.timeout_s);
                 Ok(whole_seconds(found.timeout_s))
             }

@@ -9,7 +9,9 @@ mod encoder;
 mod expired;
 mod fetcher;
 mod group;
+mod lag;
 mod marks;
+mod name;
 mod notice;
 mod pace;
 mod sender;
@@ -18,9 +20,11 @@ mod source;
 pub mod status;
 mod supervisor;
 mod unreadable;
+mod until;
 
+pub(crate) use name::consumer_name;
+pub(crate) use supervisor::client_within;
 pub use supervisor::{Relay, RelayError};
-pub(crate) use supervisor::{client_within, consumer_name};
 
 /// Resolves so long after `stop` was cancelled.
 pub(crate) async fn stopped_for(

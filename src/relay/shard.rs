@@ -1,13 +1,14 @@
 //! One held shard, from taking it to giving it up.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpointer::{self, Committed};
 use super::fetcher::{self, Fetcher};
-use super::status::ShardCounters;
+use super::status::{ShardCounters, UNKNOWN};
 use crate::config::Source;
 use crate::sls::{CheckpointState, Client, Cursor, Error, PullBudget};
 use crate::spool::{self, ShardKey, Spool};
@@ -46,6 +47,7 @@ pub(crate) enum Ended {
 /// Fetches and commits until told to stop. Dropping the future ends it at once, with
 /// nothing committed that was not: that is what a lost lease asks for.
 pub(crate) async fn run(shard: Arc<Shard>, pulling: mpsc::Sender<()>) -> Ended {
+    let _held = Held::now(&shard.counters);
     let (sender, receipts) = mpsc::channel(UNCOMMITTED);
     let fetcher = fetcher::run(Fetcher::new(Arc::clone(&shard), sender, pulling));
     let checkpointer = checkpointer::run(Arc::clone(&shard), receipts);
@@ -67,6 +69,25 @@ pub(crate) async fn run(shard: Arc<Shard>, pulling: mpsc::Sender<()>) -> Ended {
         Committed::Twin => Ended::Twin,
         // Refused, or the fetcher cannot go on: the next heartbeat's answer starts anew.
         _ => Ended::Lost,
+    }
+}
+
+/// A shard counts as held as long as this is there, however its task ends.
+struct Held(Arc<ShardCounters>);
+
+impl Held {
+    fn now(counters: &Arc<ShardCounters>) -> Self {
+        counters.held.store(true, Ordering::Relaxed);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.store(false, Ordering::Relaxed);
+        self.0.at_end.store(false, Ordering::Relaxed);
+        self.0.lag_groups.store(UNKNOWN, Ordering::Relaxed);
+        self.0.lag_seconds.store(UNKNOWN, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::{Outage, Say};
 use super::chain;
 use super::group::{Group, READ_AGAIN};
+use super::lag::Lag;
 use super::shard::{self, Ended, Shard};
 use super::status::Counters;
 use crate::config::{self, Start};
@@ -90,6 +91,12 @@ pub(crate) async fn run(source: Source) {
     let (changed, group_timeout) = watch::channel(group_timeout);
     let look_again = Arc::new(Notify::new());
     let times = times(&settings, *group_timeout.borrow());
+    let lag = Lag::new(
+        source.client.clone(),
+        Arc::clone(&settings),
+        source.spool.clone(),
+        Arc::clone(&source.counters),
+    );
     let running = Running {
         source,
         times,
@@ -103,6 +110,7 @@ pub(crate) async fn run(source: Source) {
         twins: BTreeSet::new(),
     };
     tokio::select! {
+        () = lag.watch() => {}
         () = group.watch(changed, READ_AGAIN, &look_again) => {}
         () = running.run(group_timeout, stop) => {}
     }
@@ -308,6 +316,8 @@ impl Running {
                 let actions = match ended {
                     Ended::Drained => self.membership.on_drained(shard),
                     Ended::Lost => {
+                        // Perhaps because somebody made the group's timeout shorter.
+                        self.look_again.notify_one();
                         self.membership.on_lost(shard);
                         Vec::new()
                     }

@@ -1,7 +1,7 @@
 //! One snapshot of what the relay is doing, for logs, the demo and every command.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::spool::ShardKey;
@@ -34,7 +34,18 @@ pub struct ShardCounters {
     pub twin: AtomicBool,
     /// Whether the last answer reached the shard's end.
     pub at_end: AtomicBool,
+    /// Whether everything before the end of an export was pulled.
+    pub exported: AtomicBool,
+    /// Whether the shard is held now.
+    pub held: AtomicBool,
+    /// Log groups that SLS has and the spool does not; [`UNKNOWN`] when that is not known.
+    pub lag_groups: AtomicI64,
+    /// Seconds since SLS received the first of them; [`UNKNOWN`] when that is not known.
+    pub lag_seconds: AtomicI64,
 }
+
+/// A number that is not known.
+pub const UNKNOWN: i64 = -1;
 
 /// One destination since the relay started.
 #[derive(Debug, Default)]
@@ -70,8 +81,31 @@ pub struct Snapshot {
     pub unreadable: u64,
     /// Shards that another process commits under our name, and that stand still therefore.
     pub twins: u64,
+    /// The shards that were held since the start.
+    pub shards: Vec<ShardSnapshot>,
     /// By destination.
     pub destinations: BTreeMap<String, DestinationSnapshot>,
+}
+
+/// What one shard's counters say at one moment.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ShardSnapshot {
+    /// Where the shard lives.
+    pub source: String,
+    /// Its number.
+    pub shard: u32,
+    /// Whether it is held now.
+    pub held: bool,
+    /// See [`ShardCounters::pulled`].
+    pub pulled: u64,
+    /// See [`ShardCounters::spooled`].
+    pub spooled: u64,
+    /// See [`ShardCounters::delivered`].
+    pub delivered: u64,
+    /// Log groups that SLS has and the spool does not, where that is known.
+    pub lag_groups: Option<u64>,
+    /// Seconds since SLS received the first of them, where that is known.
+    pub lag_seconds: Option<u64>,
 }
 
 /// What one destination's counters say at one moment.
@@ -110,7 +144,8 @@ impl Counters {
     /// Adds up.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for (_, shard) in self.shards() {
+        for (key, shard) in self.shards() {
+            snapshot.shards.push(ShardSnapshot::of(key, &shard));
             snapshot.pulled += read(&shard.pulled);
             snapshot.spooled += read(&shard.spooled);
             snapshot.commits += read(&shard.commits);
@@ -131,6 +166,22 @@ impl Counters {
             snapshot.destinations.insert(name.clone(), destination);
         }
         snapshot
+    }
+}
+
+impl ShardSnapshot {
+    fn of(key: ShardKey, shard: &ShardCounters) -> Self {
+        let known = |number: &AtomicI64| u64::try_from(number.load(Ordering::Relaxed)).ok();
+        Self {
+            source: key.source,
+            shard: key.shard,
+            held: shard.held.load(Ordering::Relaxed),
+            pulled: read(&shard.pulled),
+            spooled: read(&shard.spooled),
+            delivered: read(&shard.delivered),
+            lag_groups: known(&shard.lag_groups),
+            lag_seconds: known(&shard.lag_seconds),
+        }
     }
 }
 

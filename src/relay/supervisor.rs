@@ -8,17 +8,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::name::{NameLock, consumer_name};
 use super::sender::Sender;
 use super::source::{self, Source};
 use super::status::{Counters, read};
+use super::until;
 use crate::config::Settings;
 use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, PullBudget};
 use crate::spool::{self, Options, Spool};
 
 /// Time for one call to SLS, its answer included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Memory for answers on their way into the spool, and pulls at the same time, of all
-/// shards together.
+/// Memory for answers on their way into the spool, of all shards together, and pulls of one
+/// source at the same time.
 const PULL_BYTES: u64 = 32 << 20;
 const PULLS: usize = 64;
 /// Time for batches on their way into the spool when the relay stops.
@@ -40,6 +42,16 @@ pub enum RelayError {
         /// What is wrong.
         source: sls::Error,
     },
+    /// Another process of this host consumes under the same name.
+    #[error(
+        "another sls-relay on this host uses the consumer name {name:?}: one of the two spool directories is a copy of the other. Stop one of them, or stop it and remove the file \"identity\" from its spool directory"
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A task ended by itself. Recovery is a restart.
     #[error("a part of the relay ended by itself: {0}; a restart goes on where the spool ends")]
     TaskEnded(String),
@@ -56,6 +68,9 @@ pub struct Relay {
     finish: CancellationToken,
     /// Ends when nothing is pulled any more.
     pulling: mpsc::Receiver<()>,
+    _name: Option<NameLock>,
+    /// The sources, to tell when their exports are complete.
+    exports: Vec<(Client, Arc<crate::config::Source>)>,
 }
 
 impl Relay {
@@ -91,6 +106,8 @@ impl Relay {
             stop_senders: CancellationToken::new(),
             finish: CancellationToken::new(),
             pulling: pulling_ends,
+            _name: None,
+            exports: Vec::new(),
         };
         for destination in settings.destinations {
             let stop = relay.stop_senders.clone();
@@ -99,17 +116,26 @@ impl Relay {
             relay.senders.spawn(sender.run());
         }
         let identity = spool::identity(spool.dir())?;
+        let consumer = consumer_name(&identity);
+        if !settings.sources.is_empty() {
+            let name = NameLock::take(&consumer);
+            relay._name = Some(
+                name.map_err(|source| RelayError::NameInUse { name: consumer.clone(), source })?,
+            );
+        }
         for settings in settings.sources {
             let client = client(&settings, &identity)?;
-            let consumer = consumer_name(&identity);
+            let consumer = consumer.clone();
             tracing::info!(source = %settings.name, %consumer, "joining the consumer group");
+            let settings = Arc::new(settings);
+            relay.exports.push((client.clone(), Arc::clone(&settings)));
             relay.sources.spawn(source::run(Source {
                 client,
-                settings: Arc::new(settings),
+                settings,
                 spool: spool.clone(),
                 consumer,
                 counters: Arc::clone(&counters),
-                budget: budget.clone(),
+                budget: budget.for_another(PULLS),
                 stop: relay.stop_sources.clone(),
                 finish: relay.finish.clone(),
                 pulling: Some(pulling.clone()),
@@ -126,6 +152,20 @@ impl Relay {
     /// The spool, for status.
     pub fn spool(&self) -> Spool {
         self.spool.clone()
+    }
+
+    /// Ends when every source with [`crate::config::Source::until`] was pulled up to it and
+    /// everything in the spool is delivered. Sources without one do not count.
+    pub fn exported(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (exports, counters) = (self.exports.clone(), Arc::clone(&self.counters));
+        let spool = self.spool.clone();
+        async move {
+            for (client, source) in exports {
+                until::source_done(client, source, Arc::clone(&counters)).await;
+            }
+            let mut needed = spool.needed();
+            while spool.waiting() > 0 && needed.changed().await.is_ok() {}
+        }
     }
 
     /// Runs until `stop` is cancelled, then stops gracefully.
@@ -165,14 +205,6 @@ impl Relay {
         let _ = tokio::task::spawn_blocking(move || spool.close()).await;
         tracing::info!(pulled = snapshot.pulled, spooled = snapshot.spooled, "stopped");
     }
-}
-
-/// `HOST-XXXXXXXX`: stable over restarts, unlike any other relay's.
-pub(crate) fn consumer_name(identity: &str) -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let host: String =
-        host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
-    format!("{host}-{identity}")
 }
 
 /// A client for one source.

@@ -44,6 +44,12 @@ impl PullBudget {
         }
     }
 
+    /// The same bytes for another source, whose pulls are counted apart: one whose endpoint
+    /// does not answer must not hold up the others.
+    pub fn for_another(&self, pulls: usize) -> Self {
+        Self { pulls: Arc::new(Semaphore::new(pulls.max(1))), ..self.clone() }
+    }
+
     /// Waits until a pull may be made. Drop what is returned once its answer is read.
     pub(super) async fn pull(&self) -> Room {
         Room { _permit: Arc::clone(&self.pulls).acquire_owned().await.ok().map(Arc::new) }

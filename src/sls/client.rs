@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 
-use super::clock::{Clock, parse_http_date};
+use super::clock::{Clock, local_now, parse_http_date, parse_retry_after};
 use super::credentials::{CredentialSource, Credentials, CredentialsStatus, Keys};
 use super::endpoint::Endpoint;
 use super::error::{Advice, Context, Error};
@@ -340,7 +340,8 @@ impl Received<'_> {
             body: &body,
             request_id: &self.request_id(),
             date: self.date(),
-            retry_after: retry_after.and_then(|seconds| seconds.trim().parse().ok()),
+            retry_after: retry_after
+                .and_then(|text| parse_retry_after(text, self.date().unwrap_or_else(local_now))),
         };
         Error::Refused(Box::new(Refusal::new(self.call.clone(), answer)))
     }

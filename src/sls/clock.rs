@@ -55,12 +55,23 @@ pub(super) fn compact_date(unix: i64) -> String {
     timestamp(unix).strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
+/// Reads a `Retry-After`: seconds, or a date as seen from `now` on the server's clock.
+pub(super) fn parse_retry_after(text: &str, now: i64) -> Option<u64> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // So many digits that they do not fit are a long time, too.
+        return Some(text.parse().unwrap_or(u64::MAX));
+    }
+    let date = parse_http_date(text)?;
+    Some(u64::try_from(date.saturating_sub(now)).unwrap_or(0))
+}
+
 /// Reads a `Date`.
 pub(super) fn parse_http_date(text: &str) -> Option<i64> {
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(Timestamp::as_second)
 }
 
-fn local_now() -> i64 {
+pub(super) fn local_now() -> i64 {
     Timestamp::now().as_second()
 }
 
@@ -79,6 +90,26 @@ mod tests {
         assert_eq!(parse_http_date("Thu, 15 Jan 2026 08:30:00 GMT"), Some(1_768_465_800));
         assert_eq!(parse_http_date("yesterday"), None);
         assert_eq!(http_date(i64::MAX), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_by_a_date_on_the_servers_clock() {
+        let now = 1_768_465_800;
+        for (text, wait) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("99999999999999999999999999", Some(u64::MAX)),
+            ("Thu, 15 Jan 2026 08:31:30 GMT", Some(90)),
+            ("Thu, 15 Jan 2026 08:00:00 GMT", Some(0)),
+            ("", None),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            assert_eq!(parse_retry_after(text, now), wait, "{text:?}");
+        }
+        let date = "Thu, 15 Jan 2026 08:30:00 GMT";
+        assert_eq!(parse_retry_after(date, i64::MIN), Some(i64::MAX as u64));
     }
 
     #[test]

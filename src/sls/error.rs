@@ -134,6 +134,25 @@ pub struct Context {
     pub target: String,
 }
 
+impl Context {
+    /// The RAM action that permits the call, such as `log:GetCursorOrData`.
+    pub fn ram_action(&self) -> &'static str {
+        match self.operation {
+            "GetProject" => "log:GetProject",
+            "GetLogStore" => "log:GetLogStore",
+            "ListShards" => "log:ListShards",
+            "CreateConsumerGroup" => "log:CreateConsumerGroup",
+            "ListConsumerGroup" => "log:ListConsumerGroup",
+            "UpdateConsumerGroup" => "log:UpdateConsumerGroup",
+            "HeartBeat" => "log:ConsumerGroupHeartBeat",
+            "GetCheckPoint" => "log:GetConsumerGroupCheckPoint",
+            "UpdateCheckPoint" => "log:ConsumerGroupUpdateCheckPoint",
+            // GetCursor, GetCursorTime and PullLogs share one.
+            _ => "log:GetCursorOrData",
+        }
+    }
+}
+
 impl fmt::Display for Context {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} {}", self.operation, self.target)
@@ -214,6 +233,32 @@ impl Error {
             | Self::CaFileEmpty { .. }
             | Self::Setup { .. } => Advice::Operator,
         }
+    }
+
+    /// How long the server asked to be left alone (`Retry-After`); five minutes at most.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// Which call failed; none when it came to no call.
+    pub fn call(&self) -> Option<&Context> {
+        match self {
+            Self::Refused(refusal) => Some(&refusal.call),
+            Self::Transport { call, .. }
+            | Self::Timeout { call, .. }
+            | Self::TooLarge { call, .. }
+            | Self::Malformed { call, .. } => Some(call),
+            _ => None,
+        }
+    }
+
+    /// The RAM action that permits the call. It is missing where the code is
+    /// `sls.forbidden`.
+    pub fn ram_action(&self) -> Option<&'static str> {
+        self.call().map(Context::ram_action)
     }
 
     /// `x-log-requestid` of the answer, to quote to Alibaba Cloud's support.

@@ -204,20 +204,8 @@ impl Client {
     /// # Errors
     /// As every call: see [`Error::advice`].
     pub async fn list_consumer_groups(&self, logstore: &str) -> Result<Vec<ConsumerGroup>, Error> {
-        /// The documents show an object, the SDKs read a bare array.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Answer {
-            Bare(Vec<ConsumerGroup>),
-            Counted {
-                #[serde(rename = "consumerGroups", alias = "consumergroups")]
-                groups: Vec<ConsumerGroup>,
-            },
-        }
         let call = self.on("ListConsumerGroup", Method::GET, logstore, &["consumergroups"])?;
-        match self.json(&call, None).await? {
-            Answer::Bare(groups) | Answer::Counted { groups } => Ok(groups),
-        }
+        self.json(&call, None).await.map(GroupList::groups)
     }
 
     /// UpdateConsumerGroup: changes the settings of a group for all its consumers.
@@ -250,18 +238,10 @@ impl Client {
         shards: &[u32],
         timeout: Duration,
     ) -> Result<Vec<u32>, Error> {
-        /// The documents show an object, the SDKs read a bare array.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Answer {
-            Bare(Vec<u32>),
-            Named { shards: Vec<u32> },
-        }
         let call = self.on_group("HeartBeat", Method::POST, logstore, group)?;
         let call = call.query("type", "heartbeat").query("consumer", consumer);
-        match self.json(&call.json(&serde_json::json!(shards)), Some(timeout)).await? {
-            Answer::Bare(shards) | Answer::Named { shards } => Ok(shards),
-        }
+        let call = call.json(&serde_json::json!(shards));
+        self.json(&call, Some(timeout)).await.map(HeartbeatReply::shards)
     }
 
     /// GetCheckPoint, of one shard or of all. A shard that the group does not know is
@@ -275,26 +255,12 @@ impl Client {
         group: &str,
         shard: Option<u32>,
     ) -> Result<Vec<CheckpointState>, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Answer {
-            shard: u32,
-            checkpoint: Option<String>,
-            update_time: Option<u64>,
-            consumer: Option<String>,
-        }
         let mut call = self.on_group("GetCheckPoint", Method::GET, logstore, group)?;
         if let Some(shard) = shard {
             call = call.query("shard", shard).about(shard);
         }
-        let answers: Vec<Answer> = self.json(&call, None).await?;
-        let state = |answer: Answer| CheckpointState {
-            shard: answer.shard,
-            checkpoint: answer.checkpoint.filter(|text| !text.is_empty()).map(Cursor::new),
-            consumer: answer.consumer.unwrap_or_default(),
-            update_time_us: microseconds(answer.update_time.unwrap_or(0)),
-        };
-        Ok(answers.into_iter().map(state).collect())
+        let answers: Vec<CheckpointAnswer> = self.json(&call, None).await?;
+        Ok(answers.into_iter().map(CheckpointAnswer::state).collect())
     }
 
     /// UpdateCheckPoint with `forceSuccess=false`: refused with [`super::Advice::NotOwner`]
@@ -348,6 +314,62 @@ impl Client {
     ) -> Result<Call, Error> {
         check_name("consumer group", group)?;
         self.on(operation, method, logstore, &["consumergroups", group])
+    }
+}
+
+/// A heartbeat's answer. The documents show an object, the SDKs read a bare array.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum HeartbeatReply {
+    Bare(Vec<u32>),
+    Named { shards: Vec<u32> },
+}
+
+/// ListConsumerGroup's answer, in the same two forms.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum GroupList {
+    Bare(Vec<ConsumerGroup>),
+    Counted {
+        #[serde(rename = "consumerGroups", alias = "consumergroups")]
+        groups: Vec<ConsumerGroup>,
+    },
+}
+
+/// One element of GetCheckPoint's answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CheckpointAnswer {
+    shard: u32,
+    checkpoint: Option<String>,
+    update_time: Option<u64>,
+    consumer: Option<String>,
+}
+
+impl HeartbeatReply {
+    pub(super) fn shards(self) -> Vec<u32> {
+        match self {
+            Self::Bare(shards) | Self::Named { shards } => shards,
+        }
+    }
+}
+
+impl GroupList {
+    pub(super) fn groups(self) -> Vec<ConsumerGroup> {
+        match self {
+            Self::Bare(groups) | Self::Counted { groups } => groups,
+        }
+    }
+}
+
+impl CheckpointAnswer {
+    pub(super) fn state(self) -> CheckpointState {
+        CheckpointState {
+            shard: self.shard,
+            checkpoint: self.checkpoint.filter(|text| !text.is_empty()).map(Cursor::new),
+            consumer: self.consumer.unwrap_or_default(),
+            update_time_us: microseconds(self.update_time.unwrap_or(0)),
+        }
     }
 }
 

@@ -89,11 +89,15 @@ async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
     ends.receiver.set_mode(Mode::Accept).await.unwrap();
     let pulled = ends.emulator.requests().len();
     let relay = Running::start(settings).await;
+    let first = || {
+        let again = ends.emulator.requests().split_off(pulled);
+        again.into_iter().find(|asked| asked.call == "PullLogs")
+    };
+    wait_for("a pull", || first().is_some()).await;
+    let end = ends.emulator.end_cursor(0).unwrap();
+    let cursor = first().unwrap().parameter("cursor").map(str::to_owned);
+    assert_eq!(cursor, Some(end), "pulled from the spool's end on");
     ends.all_arrived().await;
     wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
     relay.stop().await;
-    let end = ends.emulator.end_cursor(0).unwrap();
-    let again = ends.emulator.requests().split_off(pulled);
-    let first = again.iter().find(|asked| asked.call == "PullLogs").unwrap();
-    assert_eq!(first.parameter("cursor"), Some(end.as_str()), "pulled from the spool's end on");
 }

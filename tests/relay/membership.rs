@@ -1,6 +1,10 @@
 //! A relay as one consumer of its group: what others do to the checkpoints, the shards and
 //! the group itself.
 
+use sls_relay::config::Start;
+use sls_relay::emulator::waf::Waf;
+use sls_relay::emulator::workload::Workload;
+
 use crate::pipeline::{Ends, GROUP, Running, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,4 +37,37 @@ async fn an_idle_shard_is_committed_again_so_that_sls_notes_its_end() {
     assert_eq!(log[commits - 1].cursor, log[commits].cursor);
     relay.stop().await;
     assert_eq!(ends.arrivals().report().duplicates, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_was_deleted_skips_nothing_that_the_spool_knows_to_be_missing() {
+    let ends = Ends::serve(Waf::new(7), 1, 100, |config| config.generator = None).await;
+    let workload = Workload::new(Waf::new(7), 1, 100, 10);
+    let write = |groups: std::ops::Range<u64>| {
+        for group in groups {
+            ends.emulator.put_group(0, &workload.group(0, group)).unwrap();
+        }
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings(dir.path());
+    settings.sources[0].start = Start::End;
+    let relay = Running::start(settings.clone()).await;
+    wait_for("the end to be committed", || ends.all_committed()).await;
+    write(0..4);
+    wait_for("the first logs", || ends.arrivals().report().delivered == 40).await;
+    wait_for("their commit", || ends.all_committed()).await;
+    // While it runs: it makes the group anew and goes on.
+    ends.emulator.delete_group(GROUP).unwrap();
+    write(4..7);
+    wait_for("the next logs", || ends.arrivals().report().delivered == 70).await;
+    wait_for("their commit", || ends.all_committed()).await;
+    relay.stop().await;
+    // While it does not.
+    ends.emulator.delete_group(GROUP).unwrap();
+    write(7..10);
+    let relay = Running::start(settings).await;
+    ends.all_arrived().await;
+    relay.stop().await;
+    let report = ends.arrivals().report();
+    assert!(report.is_faithful() && report.duplicates == 0, "{report}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sls_relay::sls::error::Context;
 use sls_relay::sls::refusal::Answer as Received;
-use sls_relay::sls::{Advice, CursorFrom, Refusal};
+use sls_relay::sls::{Advice, CursorFrom, Error, Refusal};
 
 use crate::stub::{Answer, Stub};
 use crate::{client, fixture, list, text};
@@ -57,6 +57,142 @@ fn every_error_of_the_vectors_has_its_meaning() {
         let shown = refusal.to_string();
         assert!(shown.starts_with(&format!("PullLogs p/l/0: refused with {status}")), "{shown}");
         assert!(shown.contains("6787A1B2C3D4E5F600000003"), "{shown}");
+    }
+}
+
+/// The codes that SLS and its SDKs know, under every status they were seen with.
+#[test]
+fn each_known_code_has_its_meaning_under_its_status() {
+    let retry = Advice::Retry { after: Duration::from_secs(1) };
+    let throttled = Advice::Throttled { after: Duration::from_secs(2) };
+    let (refresh, operator) = (Advice::RefreshCredentials, Advice::Operator);
+    let denied = "denied by sts or ram, action: log:ConsumerGroupHeartBeat, resource: acs:log:x";
+    for (status, error_code, message, code, advice) in [
+        (400, "RequestTimeExpired", "", "sls.clock_skew", Advice::FixClock),
+        (400, "RequestTimeTooSkewed", "", "sls.clock_skew", Advice::FixClock),
+        (400, "InvalidCursor", "", "sls.invalid_cursor", Advice::InvalidCursor),
+        (400, "SLSInvalidCursor", "", "sls.invalid_cursor", Advice::InvalidCursor),
+        (400, "ParameterInvalid", "invalid cursor x", "sls.invalid_cursor", Advice::InvalidCursor),
+        (400, "ParameterInvalid", "count", "sls.refused", operator),
+        (400, "MissingParameter", "", "sls.refused", operator),
+        (400, "InvalidParameter", "", "sls.refused", operator),
+        (400, "InvalidDateFormat", "", "sls.refused", operator),
+        (400, "JsonInfoInvalid", "", "sls.refused", operator),
+        (400, "InvalidShardCheckPoint", "", "sls.refused", operator),
+        (400, "NotExistConsumerWithBody", "", "sls.consumer_timed_out", Advice::Rejoin),
+        (400, "ConsumerGroupAlreadyExist", "", "sls.group_exists", operator),
+        (400, "ShardNotExist", "", "sls.shard_unknown", Advice::NotOwner),
+        (400, "RequestTimeout", "", "sls.unavailable", retry),
+        (401, "SignatureNotMatch", "", "sls.signature_mismatch", refresh),
+        (401, "Unauthorized", "", "sls.unauthorized", refresh),
+        (401, "Unauthorized", denied, "sls.forbidden", refresh),
+        (401, "InvalidAccessKeyId", "", "sls.key_unknown", refresh),
+        (401, "InvalidAccessKeyId.NotFound", "", "sls.key_unknown", refresh),
+        (401, "SecurityToken.Expired", "", "sls.token_expired", refresh),
+        (401, "SecurityTokenExpired", "", "sls.token_expired", refresh),
+        (403, "ReadQuotaExceed", "", "sls.throttled", throttled),
+        (403, "ShardReadQuotaExceed", "", "sls.throttled", throttled),
+        (403, "ProjectQuotaExceed", "", "sls.throttled", throttled),
+        (403, "ExceedQuota", "", "sls.throttled", throttled),
+        (403, "Forbidden", "Read QPS Exceed", "sls.throttled", throttled),
+        (403, "ConsumerGroupQuotaExceed", "", "sls.group_quota", operator),
+        (403, "ProjectForbidden", "", "sls.project_locked", operator),
+        (403, "Unauthorized", denied, "sls.forbidden", operator),
+        (404, "ProjectNotExist", "", "sls.project_unknown", operator),
+        (404, "ProjectNotExists", "", "sls.project_unknown", operator),
+        (404, "LogStoreNotExist", "", "sls.logstore_unknown", operator),
+        (404, "ConsumerGroupNotExist", "", "sls.group_unknown", Advice::Rejoin),
+        (404, "ConsumerNotExist", "", "sls.not_owner", Advice::NotOwner),
+        (404, "ConsumerNotExsit", "", "sls.not_owner", Advice::NotOwner),
+        (404, "ConsumerNotMatch", "", "sls.not_owner", Advice::NotOwner),
+        (404, "ShardNotExist", "", "sls.shard_unknown", Advice::NotOwner),
+        (404, "ShardNotExsit", "", "sls.shard_unknown", Advice::NotOwner),
+        (405, "InvalidMethod", "", "sls.refused", operator),
+        (407, "", "", "sls.proxy_refused", operator),
+        (408, "", "", "sls.unavailable", retry),
+        (411, "MissingContentLength", "", "sls.refused", operator),
+        (415, "InvalidContentType", "", "sls.refused", operator),
+        (429, "", "", "sls.throttled", throttled),
+        (429, "TooManyRequests", "", "sls.throttled", throttled),
+        (500, "InternalServerError", "", "sls.unavailable", retry),
+        (502, "", "<html>", "sls.unavailable", retry),
+        (503, "ServerBusy", "", "sls.unavailable", retry),
+        (504, "", "", "sls.unavailable", retry),
+    ] {
+        let body = serde_json::json!({ "errorCode": error_code, "errorMessage": message });
+        let refusal = refuse("PullLogs", status, &body.to_string());
+        assert_eq!((refusal.code(), refusal.advice()), (code, advice), "{status} {error_code}");
+    }
+}
+
+fn refuse(operation: &'static str, status: u16, body: &str) -> Refusal {
+    let call = Context { operation, target: "p/l/0".into() };
+    let request_id = "R44";
+    let received =
+        Received { status, body: body.as_bytes(), request_id, date: None, retry_after: None };
+    Refusal::new(call, received)
+}
+
+#[test]
+fn a_missing_right_a_wrong_region_and_a_wrong_key_are_named_with_their_remedy() {
+    for (operation, action) in [
+        ("GetProject", "log:GetProject"),
+        ("GetLogStore", "log:GetLogStore"),
+        ("ListShards", "log:ListShards"),
+        ("GetCursor", "log:GetCursorOrData"),
+        ("GetCursorTime", "log:GetCursorOrData"),
+        ("PullLogs", "log:GetCursorOrData"),
+        ("CreateConsumerGroup", "log:CreateConsumerGroup"),
+        ("ListConsumerGroup", "log:ListConsumerGroup"),
+        ("UpdateConsumerGroup", "log:UpdateConsumerGroup"),
+        ("HeartBeat", "log:ConsumerGroupHeartBeat"),
+        ("GetCheckPoint", "log:GetConsumerGroupCheckPoint"),
+        ("UpdateCheckPoint", "log:ConsumerGroupUpdateCheckPoint"),
+    ] {
+        let error = Error::Refused(Box::new(refuse(operation, 403, "")));
+        assert_eq!(error.ram_action(), Some(action));
+        let remedy = format!("(request R44), grant the RAM user or role the action {action}");
+        assert!(error.to_string().ends_with(&remedy), "{error}");
+    }
+    for (status, code, remedy) in [
+        (401, "SignatureNotMatch", "check the access key secret, and that region"),
+        (401, "InvalidAccessKeyId", "check the access key id and that the key is enabled"),
+        (401, "SecurityTokenExpired", "renew the temporary credentials"),
+        (404, "ProjectNotExist", "that the endpoint is the one of its region"),
+    ] {
+        let shown = refuse("PullLogs", status, &format!(r#"{{"errorCode":"{code}"}}"#)).to_string();
+        assert!(shown.contains("(request R44), ") && shown.contains(remedy), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_read_as_seconds_and_as_a_date_and_has_a_limit() {
+    let date = ("Date", "Thu, 15 Jan 2026 08:30:00 GMT");
+    let answers = [
+        ("429", "17", 17),
+        ("503", "Thu, 15 Jan 2026 08:31:30 GMT", 90),
+        ("403", "86400", 300),
+        ("429", "soon", 2),
+    ];
+    let stub = Stub::start(
+        answers
+            .iter()
+            .map(|(status, after, _)| {
+                let headers = [date, ("Retry-After", *after)];
+                Answer::error(status.parse().expect("a status"), "ReadQuotaExceed", &headers)
+            })
+            .collect(),
+    )
+    .await;
+    for (status, after, seconds) in answers {
+        let error = client(&stub.endpoint).get_project().await.expect_err("refused");
+        let (Advice::Throttled { after: wait } | Advice::Retry { after: wait }) = error.advice()
+        else {
+            panic!("{status}: {error}")
+        };
+        assert_eq!(wait, Duration::from_secs(seconds), "{status} {after}");
+        let asked = (after != "soon").then(|| Duration::from_secs(seconds));
+        assert_eq!(error.retry_after(), asked);
     }
 }
 

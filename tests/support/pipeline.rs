@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) const GROUP: &str = "relay-test";
 
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The two ends.
 pub(crate) struct Ends {
     pub(crate) emulator: SlsEmulator,
@@ -34,6 +36,7 @@ pub(crate) struct Ends {
 pub(crate) struct Running {
     pub(crate) counters: Arc<Counters>,
     pub(crate) spool: Spool,
+    exported: Mutex<Option<BoxFuture>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), sls_relay::relay::RelayError>>,
 }
@@ -171,9 +174,16 @@ impl Running {
     pub(crate) async fn start(settings: Settings) -> Self {
         let relay = Relay::start(settings).await.unwrap();
         let (counters, spool) = (relay.counters(), relay.spool());
+        let exported: BoxFuture = Box::pin(relay.exported());
         let stop = CancellationToken::new();
         let task = tokio::spawn(relay.run(stop.clone()));
-        Self { counters, spool, stop, task }
+        Self { counters, spool, exported: Mutex::new(Some(exported)), stop, task }
+    }
+
+    /// Waits until the export of the relay is complete.
+    pub(crate) async fn exported(&self) {
+        let exported = self.exported.lock().unwrap().take().unwrap();
+        tokio::time::timeout(DEADLINE, exported).await.unwrap();
     }
 
     /// Stops gracefully and waits for the end.

@@ -102,11 +102,8 @@ impl Rights {
     /// Whether the error says that a right is missing, which is then known.
     pub(super) fn is_missing(&mut self, error: &Error) -> bool {
         let Error::Refused(refusal) = error else { return false };
-        // RAM's refusals come as 403, and in older regions as 401. What has no code is not
-        // from SLS.
-        let denied = (error.code() == "sls.forbidden" && !refusal.error_code.is_empty())
-            || (refusal.error_code.eq_ignore_ascii_case("Unauthorized")
-                && refusal.message.contains("denied"));
+        // A refusal without a code is not from SLS.
+        let denied = error.code() == "sls.forbidden" && !refusal.error_code.is_empty();
         if denied {
             self.learn(refusal.call.operation, Known::Missing(explain(error)));
         }
@@ -242,6 +239,16 @@ mod tests {
         assert!(!text.contains("log:*\""), "{text}");
         source.manage_group = true;
         assert!(Policy::new(&source).json().to_string().contains("log:UpdateConsumerGroup"));
+    }
+
+    #[test]
+    fn every_call_is_under_the_right_that_its_errors_name() {
+        for right in &RIGHTS {
+            for operation in right.calls {
+                let call = Context { operation, target: "p/l".into() };
+                assert_eq!(call.ram_action(), right.action, "{operation}");
+            }
+        }
     }
 
     #[test]

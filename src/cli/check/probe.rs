@@ -158,7 +158,7 @@ impl Probe<'_> {
                 | "sls.unauthorized" => ("signature", true),
                 "sls.clock_skew" => ("clock", true),
                 "sls.proxy_refused" => ("proxy", true),
-                "sls.project_unknown" => ("project", true),
+                "sls.project_unknown" | "sls.project_locked" => ("project", true),
                 "sls.logstore_unknown" => ("logstore", true),
                 _ => (what, false),
             },

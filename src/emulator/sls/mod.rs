@@ -250,6 +250,16 @@ impl SlsEmulator {
         let _ = state.with_group(group, |group, now, _| group.expel(now, consumer));
     }
 
+    /// Deletes a group with its checkpoints, as an operator would.
+    ///
+    /// # Errors
+    /// No such group.
+    pub fn delete_group(&self, group: &str) -> io::Result<()> {
+        let refused =
+            |refusal: answer::Refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.message);
+        self.service.delete_group(group).map(drop).map_err(refused)
+    }
+
     /// Who holds which shard of a group, hand-overs under way counted for the old holder.
     pub fn holders(&self, group: &str) -> BTreeMap<u32, String> {
         let mut state = self.service.state();

@@ -141,7 +141,7 @@ impl Service {
         Ok(Answer::empty())
     }
 
-    fn delete_group(&self, name: &str) -> Result<Answer, Refusal> {
+    pub(super) fn delete_group(&self, name: &str) -> Result<Answer, Refusal> {
         let mut state = self.state();
         state.with_group(name, |_, _, _| ())?;
         state.groups.remove(name);

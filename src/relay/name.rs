@@ -1,0 +1,62 @@
+//! The consumer's name, and that one process of a host uses it alone.
+//!
+//! Two processes with one name are one consumer for SLS: both get the same shards, and every
+//! log comes twice. The name comes from the identity file of the spool, whose lock keeps two
+//! processes apart; a copy of the spool directory has a lock of its own, but the same name.
+
+use std::io;
+
+/// `HOST-XXXXXXXX`: stable over restarts, unlike any other relay's.
+pub(crate) fn consumer_name(identity: &str) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String =
+        host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    format!("{host}-{identity}")
+}
+
+/// Held as long as this process uses the name. The system releases it when the process ends,
+/// however it ends.
+#[derive(Debug)]
+pub(crate) struct NameLock {
+    #[cfg(target_os = "linux")]
+    _socket: std::os::unix::net::UnixListener,
+}
+
+impl NameLock {
+    /// Takes the name for this process: on Linux by a socket in the abstract namespace, which
+    /// leaves no file behind. Elsewhere nothing is checked.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AddrInUse`] where another process of this host has it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take(consumer: &str) -> io::Result<Self> {
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+        // The names of sockets are short; the end of the consumer's is what tells it apart.
+        let name: String = format!("sls-relay/{consumer}");
+        let name = name.get(name.len().saturating_sub(100)..).unwrap_or(&name);
+        let address = SocketAddr::from_abstract_name(name)?;
+        Ok(Self { _socket: UnixListener::bind_addr(&address)? })
+    }
+
+    /// Nothing is checked here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn take(_: &str) -> io::Result<Self> {
+        Ok(Self {})
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_used_once_on_a_host_and_free_again_afterwards() {
+        let name = consumer_name(&format!("{:08x}", fastrand::u32(..)));
+        let held = NameLock::take(&name).expect("free");
+        let error = NameLock::take(&name).expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(held);
+        NameLock::take(&name).expect("free again");
+    }
+}
