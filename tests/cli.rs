@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use pipeline::{Ends, Running, wait_for};
+use pipeline::{Ends, GROUP, Running, wait_for};
 use sls_relay::emulator::receiver::Mode;
 
 fn relay(args: &[&str]) -> Command {
@@ -191,4 +191,66 @@ async fn a_spool_can_be_looked_into_beside_a_running_relay_and_changes_by_nothin
     stdout(&["spool", "forget", "--spool", spool, "--destination", "syslog"]);
     let status = stdout(&["spool", "status", "--spool", spool, "--json"]);
     assert!(!status.contains("logs_waiting"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gaps_are_told_beside_a_running_relay_and_without_one_each_once() {
+    let ends = Ends::start(1, 100).await;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    // Only the table that is needed, and a source that has no access key.
+    let config = dir.path().join("relay.toml");
+    let text = format!("[spool]\ndir = {spool:?}\n[[source]]\nproject = \"p\"\n");
+    std::fs::write(&config, text).unwrap();
+    let gaps = |more: &[&str]| {
+        let config = ["--config", config.to_str().unwrap()];
+        stdout(&[&["spool", "gaps"], &config[..], more].concat())
+    };
+    let absent = output(&["spool", "gaps", "--config", config.to_str().unwrap()]);
+    assert_eq!(absent.status.code(), Some(69), "a spool that is not there has no gaps");
+
+    let client = ends.client();
+    client.create_consumer_group(ends.logstore(), GROUP, 30, false).await.unwrap();
+    let begin = ends.emulator.begin_cursor(0).unwrap();
+    ends.emulator.set_checkpoint(GROUP, 0, &begin).unwrap();
+    ends.emulator.expire_before(0, 4).unwrap();
+    let oldest = ends.emulator.begin_cursor(0).unwrap();
+    let running = Running::start(ends.settings(&spool)).await;
+    wait_for("the gap to be told", || !ends.notices().is_empty()).await;
+    let beside = gaps(&[]);
+    running.stop().await;
+    assert_eq!(gaps(&[]), beside);
+    assert_eq!(beside.lines().count(), 2, "{beside}");
+    let row = beside.lines().nth(1).unwrap();
+    let logstore = format!("demo-project/{}", ends.logstore());
+    for part in ["gap", &logstore, &begin, &oldest, " 4 "] {
+        assert!(row.contains(part), "{part} in {row}");
+    }
+
+    // A crash between the note and the position behind the gap has the gap noted again.
+    let ledger = spool.join("ledger.jsonl");
+    let noted = std::fs::read_to_string(&ledger).unwrap();
+    std::fs::write(&ledger, format!("{noted}{noted}")).unwrap();
+    assert_eq!(gaps(&[]), beside);
+    let line: serde_json::Value = serde_json::from_str(&gaps(&["--json"])).unwrap();
+    assert_eq!((&line["what"], &line["groups"]), (&"gap".into(), &4.into()), "{line}");
+
+    std::fs::remove_file(&ledger).unwrap();
+    assert_eq!(gaps(&[]), "no gaps\n");
+    assert_eq!(gaps(&["--json"]), "");
+}
+
+#[test]
+fn a_spool_is_found_by_its_table_alone_and_what_is_wrong_with_it_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("relay.toml");
+    let status = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let output = output(&["spool", "status", "--config", config.to_str().unwrap()]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = status("[spool]\n");
+    assert!(code == Some(78) && said.starts_with("error[config.missing_key]"), "{said}");
+    let (code, said) = status(&format!("[spool]\ndir = {:?}\n[[source]]\n", dir.path()));
+    assert!(code == Some(69) && said.contains("find a spool in"), "{said}");
 }

@@ -191,3 +191,30 @@ fn the_packaged_example_loads_with_every_line_in_use() {
     }
     parse(&all).unwrap_or_else(|problems| panic!("{problems}"));
 }
+
+#[test]
+fn the_spool_alone_is_read_whatever_else_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.toml");
+    let load = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        config::load_spool(&path)
+    };
+    let keyless = load("[spool]\ndir = \"/s\"\n[[source]]\nendpoint = 1\n[[surce]]\n").unwrap();
+    assert_eq!(keyless.dir, Path::new("/s"));
+    assert_eq!(load("[spool]\ndir = \"/s\"\n[log\n").unwrap().dir, Path::new("/s"));
+    for (text, code) in [
+        ("", "config.missing_table"),
+        ("[spool]\n", "config.missing_key"),
+        ("[spool]\ndri = \"/s\"\n", "config.unknown_key"),
+        ("[spool]\ndir = 1\n", "config.wrong_type"),
+        ("[spool]\ndir = \"\"\n", "config.empty"),
+        ("spool = 1\n", "config.wrong_type"),
+        ("[spool\ndir = \"/s\"\n", "config.syntax"),
+    ] {
+        let problems = load(text).unwrap_err();
+        assert!(problems.codes().any(|found| found == code), "{text:?}: {problems}");
+    }
+    let absent = config::load_spool(&dir.path().join("absent")).unwrap_err();
+    assert_eq!(absent.codes().collect::<Vec<_>>(), ["config.unreadable"]);
+}

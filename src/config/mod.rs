@@ -73,6 +73,25 @@ pub fn load(
     finish(parsed, env, hostname)
 }
 
+/// Reads only the `[spool]` table of a configuration file, for commands that look into a spool:
+/// they need no access key, and work while something else in the file is wrong.
+///
+/// # Errors
+/// What is wrong with that table, or that the file cannot be read.
+pub fn load_spool(path: &Path) -> Result<SpoolSettings, Problems> {
+    let (text, _) = read(path).map_err(Problems::one)?;
+    let parsed = parse::parse(&text, &path.display().to_string());
+    let Parsed { tables, mut reports, file, broken_lines } = parsed;
+    let spool = resolve::spool_of(&tables, &mut reports);
+    if file.broken {
+        reports.retain(|report| is_certain(report, &broken_lines));
+    }
+    spool.ok_or_else(|| {
+        reports.sort_by_key(|report| report.span().map_or(usize::MAX, |span| span.start));
+        Problems { file: Some(file), reports }
+    })
+}
+
 /// Reads the text of a configuration file; `file_name` is what problems call it.
 ///
 /// # Errors

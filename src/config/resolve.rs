@@ -21,20 +21,26 @@ pub(super) fn resolve(
     reports: &mut Vec<Report>,
 ) -> Option<Settings> {
     let named = |name| tables.iter().filter(|table| table.schema.name == name).collect::<Vec<_>>();
-    let spool = match named("spool").first() {
-        Some(table) => spool(table, reports),
-        None => missing_table("spool", reports),
-    };
+    let spool = spool_of(tables, reports);
     let sources = sources(&named("source"), env, reports);
     let destinations = destinations(&named("destination"), hostname, reports);
     let default_log = GivenTable::new(&TABLES[3], Place::Nowhere);
     let log = log(named("log").first().copied().unwrap_or(&default_log), reports);
     Some(Settings {
-        spool: spool.ok()?,
+        spool: spool?,
         sources: sources.ok()?,
         destinations: destinations.ok()?,
         log: log.ok()?,
     })
+}
+
+/// The `[spool]` table alone, unless a problem was reported.
+pub(super) fn spool_of(tables: &[GivenTable], reports: &mut Vec<Report>) -> Option<SpoolSettings> {
+    match tables.iter().find(|table| table.schema.name == "spool") {
+        Some(table) => spool(table, reports),
+        None => missing_table("spool", reports),
+    }
+    .ok()
 }
 
 fn spool(table: &GivenTable, reports: &mut Vec<Report>) -> Read<SpoolSettings> {

@@ -22,7 +22,8 @@ mod supervisor;
 mod unreadable;
 mod until;
 
-pub(crate) use supervisor::client;
+pub(crate) use name::consumer_name;
+pub(crate) use supervisor::client_within;
 pub use supervisor::{Relay, RelayError};
 
 /// Resolves so long after `stop` was cancelled.

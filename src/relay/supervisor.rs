@@ -212,6 +212,15 @@ pub(crate) fn client(
     settings: &crate::config::Source,
     identity: &str,
 ) -> Result<Client, RelayError> {
+    client_within(settings, identity, CALL_TIMEOUT)
+}
+
+/// A client for one source whose calls take no longer than `timeout`, answer included.
+pub(crate) fn client_within(
+    settings: &crate::config::Source,
+    identity: &str,
+    timeout: Duration,
+) -> Result<Client, RelayError> {
     let config = ClientConfig {
         endpoint: settings.endpoint.clone(),
         project: settings.project.clone(),
@@ -224,7 +233,7 @@ pub(crate) fn client(
             settings.consumer_group,
             consumer_name(identity)
         ),
-        timeout: CALL_TIMEOUT,
+        timeout,
         max_raw_bytes: DEFAULT_MAX_RAW_BYTES,
         network: settings.network.clone(),
         tls: None,

@@ -61,18 +61,10 @@ fn holder(file: &mut File) -> String {
 
 /// The eight hex digits that make this spool's consumer name unlike any other. Made once.
 pub fn identity(dir: &Path) -> Result<String, Error> {
-    let path = dir.join("identity");
-    match std::fs::read_to_string(&path) {
-        Ok(text)
-            if text.trim().len() == 8 && text.trim().bytes().all(|b| b.is_ascii_hexdigit()) =>
-        {
-            return Ok(text.trim().to_owned());
-        }
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("read", path, e));
-        }
-        _ => {}
+    if let Some(known) = known_identity(dir)? {
+        return Ok(known);
     }
+    let path = dir.join(IDENTITY);
     let made = format!("{:08x}", fastrand::u32(..));
     let new = dir.join("identity.new");
     let written = File::create(&new)
@@ -82,3 +74,19 @@ pub fn identity(dir: &Path) -> Result<String, Error> {
     written.map_err(|e| Error::io("write", path, e))?;
     Ok(made)
 }
+
+/// The [`identity`] if there is one already; makes nothing.
+pub fn known_identity(dir: &Path) -> Result<Option<String>, Error> {
+    let path = dir.join(IDENTITY);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let text = text.trim();
+            let whole = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+            Ok(whole.then(|| text.to_owned()))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path, e)),
+    }
+}
+
+const IDENTITY: &str = "identity";

@@ -57,7 +57,7 @@ use tokio::sync::{oneshot, watch};
 pub use entry::{Batch, BatchHeader, Compression, Position, Seq, ShardKey};
 pub use error::Error;
 pub use ledger::{UnreadableAnswer, read as read_ledger};
-pub use lock::{Lock, identity};
+pub use lock::{Lock, identity, known_identity};
 pub use open::{Opened, Options};
 pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};

@@ -23,6 +23,8 @@ pub enum FaultKind {
     ShardReadQuotaExceed,
     /// 401 `Unauthorized`.
     Unauthorized,
+    /// 403 `Unauthorized`, as for a right that is missing.
+    Forbidden,
     /// 400 `InvalidCursor`, as for a cursor out of retention.
     InvalidCursor,
     /// The request is read, then the connection is reset (RST).
@@ -52,7 +54,9 @@ pub enum Operation {
     Heartbeat,
     /// UpdateCheckPoint.
     Checkpoint,
-    /// Every request, these three and all others.
+    /// Another, by its name in the SLS API, such as `GetCheckPoint`.
+    Other(&'static str),
+    /// Every request, whatever it asks for.
     Any,
 }
 

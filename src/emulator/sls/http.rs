@@ -136,6 +136,7 @@ fn instead(kind: FaultKind) -> Option<Answer> {
         FaultKind::ReadQuotaExceed => (403, "ReadQuotaExceed"),
         FaultKind::ShardReadQuotaExceed => (403, "ShardReadQuotaExceed"),
         FaultKind::Unauthorized => (401, "Unauthorized"),
+        FaultKind::Forbidden => (403, "Unauthorized"),
         FaultKind::InvalidCursor => (400, "InvalidCursor"),
         FaultKind::BadGateway => return Some(Answer::bad_gateway()),
         FaultKind::Reset | FaultKind::NeverAnswers => return Some(Answer::empty()),

@@ -177,7 +177,7 @@ impl Call {
             Call::PullLogs { .. } => Operation::Pull,
             Call::Heartbeat { .. } => Operation::Heartbeat,
             Call::UpdateCheckpoint { .. } => Operation::Checkpoint,
-            _ => Operation::Any,
+            other => Operation::Other(other.name()),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `sls-relay spool`: looking into a spool. Only segments are read and nothing is changed,
 //! so it works beside a running relay as well.
 
+mod gaps;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,12 +22,13 @@ pub(crate) struct SpoolArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Where {
     /// Spool directory
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
-    /// Configuration file that names the spool directory
+    /// Configuration file that names the spool directory; of it only [spool] is read
+    /// [default: /etc/sls-relay/sls-relay.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -70,6 +73,14 @@ enum SpoolCommand {
         #[arg(long, conflicts_with = "json")]
         raw: bool,
     },
+    /// What is missing: gaps, answers that could not be read, damage
+    Gaps {
+        #[command(flatten)]
+        at: Where,
+        /// One JSON object a line, as in the spool's ledger
+        #[arg(long)]
+        json: bool,
+    },
     /// Let go of what waits for a destination that is not configured any more
     Forget {
         #[command(flatten)]
@@ -89,6 +100,7 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         SpoolCommand::Show { at, seq, limit, json, raw } => {
             at.dir().and_then(|dir| show(&dir, *seq, *limit, *json, *raw))
         }
+        SpoolCommand::Gaps { at, json } => at.dir().and_then(|dir| gaps::gaps(&dir, *json)),
         SpoolCommand::Forget { at, destination } => {
             at.dir().and_then(|dir| forget(&dir, destination))
         }
@@ -99,6 +111,10 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
             let denied = error.downcast_ref::<Error>().is_some_and(|error| {
                 matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
             });
+            if let Some(problems) = error.downcast_ref::<config::Problems>() {
+                output::error(&problems.to_string());
+                return ExitCode::from(exit::CONFIG);
+            }
             let code = if denied { exit::NO_PERMISSION } else { exit::UNAVAILABLE };
             output::fail(error.as_ref(), code)
         }
@@ -111,8 +127,7 @@ impl Where {
             return Ok(dir.clone());
         }
         let path = self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"));
-        let env = |name: &str| std::env::var(name).ok();
-        Ok(config::load(path, &env, "localhost")?.settings.spool.dir)
+        Ok(config::load_spool(path)?.dir)
     }
 }
 

@@ -1,0 +1,68 @@
+//! What a destination can prove, and whether it answers.
+
+use super::findings::Findings;
+use crate::cli::output;
+use crate::config::Destination;
+use crate::relay;
+use crate::syslog::{Format, Scheme, transport};
+
+pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
+    findings.note("receiver", &format!("{} as {}", destination.target, destination.format));
+    if destination.format == Format::Sample {
+        findings.note("identity", "the sample's layout has no place for it: a receiver cannot tell a repeated log from a new one");
+    }
+    match destination.target.scheme {
+        Scheme::Tcp => {
+            findings.note("proof", "drain: from time to time the connection is closed in one direction, and the receiver closing the other proves that it read everything");
+            findings.note(
+                "a crash of the receiver",
+                &format!(
+                    "repeats at most {} or {} s of logs, whichever is less, and {} s more",
+                    output::size(destination.drain_bytes),
+                    destination.drain_every.as_secs(),
+                    destination.settle.as_secs()
+                ),
+            );
+            findings.note("loss", "none that this side can see; a receiver killed with a full queue in memory loses what it had read more than the settle time ago");
+        }
+        Scheme::Udp => {
+            findings.warn("proof", "check.udp", "none exists for UDP: a datagram that nobody refused counts as delivered after the settle time; use tcp:// where a loss matters");
+        }
+    }
+}
+
+pub(super) async fn connect(destination: &Destination, findings: &mut Findings) {
+    let connected = match destination.target.scheme {
+        Scheme::Tcp => {
+            let settings = transport::TcpSettings {
+                connect_timeout: destination.timeout,
+                ..transport::TcpSettings::default()
+            };
+            match transport::TcpConnection::connect(&destination.target, &settings).await {
+                Ok(connection) => {
+                    let peer = connection.peer();
+                    findings.ok("connect", &peer.to_string());
+                    match connection.drain(destination.timeout).await {
+                        Ok(()) => findings.ok("answers a drain", "closes when we close"),
+                        Err(error) => findings.warn(
+                            "answers a drain",
+                            "check.drain",
+                            &format!("{error}; delivery will go on with weaker proof"),
+                        ),
+                    }
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Scheme::Udp => transport::UdpConnection::connect(
+            &destination.target,
+            &transport::UdpSettings::default(),
+        )
+        .await
+        .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
+    };
+    if let Err(error) = connected {
+        findings.fail("connect", error.code(), &relay::chain(&error));
+    }
+}
