@@ -130,7 +130,12 @@ impl Probe<'_> {
                 Some(end) => format!("ends at {end} and is replaced before"),
                 None => "without an end that is known".to_owned(),
             };
-            self.findings.note("access key", &format!("{id}, from {}, {end}", status.kind));
+            let from = match status.kind {
+                "static" => "as it is written in the configuration or the environment",
+                "files" => "from its files, which are read again when SLS refuses it",
+                kind => &format!("from {kind}"),
+            };
+            self.findings.note("access key", &format!("{id}, {from}, {end}"));
         }
         let signing = match self.client.signing_region() {
             Some(region) => format!("version 4 for the region {region}"),
