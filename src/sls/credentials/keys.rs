@@ -297,7 +297,8 @@ mod tests {
     #[tokio::test]
     async fn no_call_waits_for_a_replacement_while_the_old_key_is_good() {
         let (source, answers) = address().await;
-        let keys = Keys::load(source, None, &Network::default()).expect("no key is needed to start");
+        let keys =
+            Keys::load(source, None, &Network::default()).expect("no key is needed to start");
         let start = Instant::now();
         answers.send(key("a")).await.expect("a server");
         assert_eq!(keys.current(start).await.expect("a key").key_id, "a");
