@@ -141,6 +141,7 @@ impl Client {
             Some(Filter::Processor(name)) => call.query("processor", name),
         };
         call.accept = &[("Accept", "application/x-protobuf"), ("Accept-Encoding", "lz4")];
+        call.large = true;
         let _under_way = match budget {
             Some(budget) => budget.pull().await,
             None => Room::default(),
