@@ -130,7 +130,11 @@ async fn where_all_is_well_everything_is_tried_and_nothing_consumed() {
         assert!(!about.is_empty() && about.iter().all(|(level, _)| *level == "ok"), "{what}");
     }
     assert!(checked.one("access key").1.contains(ends.key_id()), "{}", checked.text);
-    assert!(checked.one("access key").1.contains("written in the configuration"), "{}", checked.text);
+    assert!(
+        checked.one("access key").1.contains("written in the configuration"),
+        "{}",
+        checked.text
+    );
     assert!(checked.one("identity of a log").1.starts_with("exact"), "{}", checked.text);
     assert!(checked.one("a loss of the disk").1.contains("256.0 MiB"), "{}", checked.text);
     assert_eq!(checked.one("log:GetCursorOrData").0, "ok");

@@ -47,6 +47,8 @@ pub(crate) struct Fetcher {
     pub(super) shard: Arc<Shard>,
     receipts: Sender<Receipt>,
     pub(super) count: u32,
+    /// Bytes of the last body: the next one will be about as large.
+    expected: u64,
     pub(super) backoff: Backoff,
     pub(super) outage: Outage,
     pub(super) trials: Trials,
@@ -104,6 +106,7 @@ impl Fetcher {
             shard,
             receipts,
             count: FIRST_COUNT,
+            expected: u64::MAX,
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
             outage: Outage::default(),
             trials: Trials::default(),
@@ -184,6 +187,7 @@ impl Fetcher {
             filter: shard.source.filter.as_ref(),
             max_raw_bytes: (count > 1).then_some(MAX_RAW),
             budget: Some(&shard.budget),
+            expected: self.expected,
             ..PullRequest::new(cursor, count)
         };
         let sent = Instant::now();
@@ -193,6 +197,7 @@ impl Fetcher {
             Err(error) => return Err(self.pull_failed(cursor, count, &error).await),
         };
         self.invalid = 0;
+        self.expected = answer.body.len() as u64;
         self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
         let at_end = answer.next_cursor == *cursor || answer.end_of_cursor;
@@ -282,6 +287,7 @@ impl Fetcher {
                     filter: shard.source.filter.as_ref(),
                     max_raw_bytes: Some(u64::MAX),
                     budget: Some(&shard.budget),
+                    expected: u64::MAX,
                     ..PullRequest::new(cursor, 1)
                 };
                 match shard.client.pull_logs(logstore, shard.key.shard, request).await {

@@ -7,6 +7,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// One permit stands for so many bytes.
 const UNIT: u64 = 4096;
+/// A pull counts once for so many bytes of the body it is expected to bring, because the
+/// connection it goes over has buffers that grow with it.
+const PULL_BYTES: u64 = 256 * 1024;
+/// How often a pull counts at most.
+const HEAVIEST: u32 = 4;
 
 /// Bytes of bodies that may be in memory, and pulls that may be under way. Clones share it.
 #[derive(Clone, Debug)]
@@ -14,6 +19,7 @@ pub struct PullBudget {
     bytes: Arc<Semaphore>,
     units: u32,
     pulls: Arc<Semaphore>,
+    heaviest: u32,
 }
 
 /// Room for one body. It is given back when the last clone is dropped: keep it as long as
@@ -33,7 +39,8 @@ impl PartialEq for Room {
 impl Eq for Room {}
 
 impl PullBudget {
-    /// A budget of `bytes`, and of `pulls` at the same time.
+    /// A budget of `bytes`, and of `pulls` at the same time, of which a quarter may bring
+    /// large answers.
     pub fn new(bytes: u64, pulls: usize) -> Self {
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
         let permits = usize::try_from(units).unwrap_or(Semaphore::MAX_PERMITS);
@@ -41,6 +48,7 @@ impl PullBudget {
             bytes: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             units,
             pulls: Arc::new(Semaphore::new(pulls.max(1))),
+            heaviest: u32::try_from(pulls).unwrap_or(HEAVIEST).clamp(1, HEAVIEST),
         }
     }
 
@@ -50,9 +58,12 @@ impl PullBudget {
         Self { pulls: Arc::new(Semaphore::new(pulls.max(1))), ..self.clone() }
     }
 
-    /// Waits until a pull may be made. Drop what is returned once its answer is read.
-    pub(super) async fn pull(&self) -> Room {
-        Room { _permit: Arc::clone(&self.pulls).acquire_owned().await.ok().map(Arc::new) }
+    /// Waits until a pull may be made whose body is expected to have so many bytes. Drop what
+    /// is returned once its answer is read.
+    pub(super) async fn pull(&self, expected: u64) -> Room {
+        let count = u32::try_from(expected / PULL_BYTES).unwrap_or(u32::MAX);
+        let permits = Arc::clone(&self.pulls).acquire_many_owned(count.clamp(1, self.heaviest));
+        Room { _permit: permits.await.ok().map(Arc::new) }
     }
 
     /// Waits for room for a body. One larger than the whole budget waits for all of it.
@@ -66,6 +77,20 @@ impl PullBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn pulls_of_large_answers_count_several_times_but_never_more_than_there_are() {
+        let budget = PullBudget::new(64 * 1024, 10);
+        let _small = budget.pull(0).await;
+        assert_eq!(budget.pulls.available_permits(), 9);
+        let _middling = budget.pull(3 * PULL_BYTES).await;
+        assert_eq!(budget.pulls.available_permits(), 6);
+        let _huge = budget.pull(u64::MAX).await;
+        assert_eq!(budget.pulls.available_permits(), 2);
+        for pulls in 0..4 {
+            let _ = PullBudget::new(64 * 1024, pulls).pull(u64::MAX).await;
+        }
+    }
 
     #[tokio::test]
     async fn room_is_given_back_with_the_last_clone_and_a_huge_body_takes_all_of_it() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
+use tokio::sync::Semaphore;
 
 use super::clock::{Clock, local_now, parse_http_date, parse_retry_after};
 use super::credentials::{CredentialSource, Credentials, CredentialsStatus, Keys};
@@ -68,6 +69,11 @@ pub struct Client {
 
 struct Shared {
     http: reqwest::Client,
+    /// For large answers: a connection keeps a buffer of some hundred KB that grew with them,
+    /// so they go over few and always the same.
+    http_large: reqwest::Client,
+    /// Turns of the calls over `http`, or a thousand shards open a thousand connections.
+    turns: Semaphore,
     origin: Origin,
     keys: Keys,
     clock: Clock,
@@ -80,6 +86,8 @@ struct Shared {
 /// Answers other than log groups are small: checkpoints of some thousand shards fit.
 const MAX_JSON_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_ERROR_BYTES: u64 = 64 * 1024;
+/// Calls at the same time, but for pulls and heartbeats.
+const SMALL_CALLS: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Client {
@@ -106,16 +114,18 @@ impl Client {
             Some(tls) => Arc::unwrap_or_clone(tls),
             None => config.network.tls(&config.endpoint)?,
         };
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(config.endpoint.is_https())
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout));
         let route = &config.network.route;
-        let http = route
-            .apply(http, &config.endpoint.host_header(&config.project))?
-            .build()
-            .map_err(|source| Error::Setup { source: source.into() })?;
+        let host = config.endpoint.host_header(&config.project);
+        let connections = || {
+            let http = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .https_only(config.endpoint.is_https())
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT.min(config.timeout));
+            let http = route.apply(http, &host)?.build();
+            http.map_err(|source| Error::Setup { source: source.into() })
+        };
+        let (http, http_large) = (connections()?, connections()?);
         let endpoint = match route {
             Route::Address(_) => config.endpoint.clone().without_port(),
             _ => config.endpoint.clone(),
@@ -129,6 +139,8 @@ impl Client {
         };
         let shared = Shared {
             http,
+            http_large,
+            turns: Semaphore::new(SMALL_CALLS),
             origin,
             keys,
             clock: Clock::default(),
@@ -168,15 +180,21 @@ impl Client {
         self.shared.max_raw_bytes
     }
 
-    /// Makes a call and reads its JSON answer.
+    /// Makes a call and reads its JSON answer. One with a timeout of its own has no time to
+    /// wait for its turn.
     pub(super) async fn json<T: serde::de::DeserializeOwned>(
         &self,
         call: &Call,
         timeout: Option<Duration>,
     ) -> Result<T, Error> {
-        let (request_id, body) = self
-            .within(call, timeout, async { self.send(call).await?.read(MAX_JSON_BYTES).await })
-            .await?;
+        let all = async {
+            let _turn = match timeout {
+                None => self.shared.turns.acquire().await.ok(),
+                Some(_) => None,
+            };
+            self.send(call).await?.read(MAX_JSON_BYTES).await
+        };
+        let (request_id, body) = self.within(call, timeout, all).await?;
         serde_json::from_slice(&body).map_err(|_| Error::Malformed {
             call: call.context.clone(),
             problem: "the answer is not the JSON it should be",
@@ -186,7 +204,10 @@ impl Client {
 
     /// Makes a call whose answer says nothing but yes.
     pub(super) async fn accepted(&self, call: &Call) -> Result<(), Error> {
-        let all = async { self.send(call).await?.read(MAX_JSON_BYTES).await };
+        let all = async {
+            let _turn = self.shared.turns.acquire().await;
+            self.send(call).await?.read(MAX_JSON_BYTES).await
+        };
         self.within(call, None, all).await.map(drop)
     }
 
@@ -241,7 +262,8 @@ impl Client {
         call: &'a Call,
         credentials: &Credentials,
     ) -> Result<Received<'a>, Error> {
-        let Shared { origin, clock, http, .. } = &*self.shared;
+        let Shared { origin, clock, http, http_large, .. } = &*self.shared;
+        let http = if call.large { http_large } else { http };
         let signed = request::sign(call, origin, credentials, clock.now());
         let mut request = http.request(call.method.clone(), signed.url);
         for (name, value) in &signed.headers {

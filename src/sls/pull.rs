@@ -27,6 +27,9 @@ pub struct PullRequest<'a> {
     pub max_raw_bytes: Option<u64>,
     /// Memory that the body has to fit into.
     pub budget: Option<&'a PullBudget>,
+    /// About how many bytes the body is expected to have: of pulls with large answers the
+    /// budget lets fewer be made at the same time.
+    pub expected: u64,
 }
 
 /// A filter that SLS applies before it answers. Progress comes from the cursor alone: an
@@ -100,7 +103,15 @@ struct Head {
 impl<'a> PullRequest<'a> {
     /// Up to `count` log groups (1 to 1000) from the cursor on, all that is in them.
     pub fn new(cursor: &'a Cursor, count: u32) -> Self {
-        Self { cursor, count, end_cursor: None, filter: None, max_raw_bytes: None, budget: None }
+        Self {
+            cursor,
+            count,
+            end_cursor: None,
+            filter: None,
+            max_raw_bytes: None,
+            budget: None,
+            expected: 0,
+        }
     }
 }
 
@@ -127,7 +138,8 @@ impl Client {
         shard: u32,
         request: PullRequest<'_>,
     ) -> Result<PullAnswer, Error> {
-        let PullRequest { cursor, count, end_cursor, filter, max_raw_bytes, budget } = request;
+        let PullRequest { cursor, count, end_cursor, filter, max_raw_bytes, budget, expected } =
+            request;
         let call = self.on_shard("PullLogs", logstore, shard)?;
         let mut call = call.query("type", "log").query("cursor", cursor).query("count", count);
         if let Some(end) = end_cursor {
@@ -141,8 +153,9 @@ impl Client {
             Some(Filter::Processor(name)) => call.query("processor", name),
         };
         call.accept = &[("Accept", "application/x-protobuf"), ("Accept-Encoding", "lz4")];
+        call.large = true;
         let _under_way = match budget {
-            Some(budget) => budget.pull().await,
+            Some(budget) => budget.pull(expected).await,
             None => Room::default(),
         };
         let (answer, head) = self

@@ -21,6 +21,8 @@ pub(super) struct Call {
     pub(super) accept: &'static [(&'static str, &'static str)],
     /// JSON.
     pub(super) body: Option<Vec<u8>>,
+    /// Whether the answer may be large.
+    pub(super) large: bool,
 }
 
 /// Where requests go and how they are signed.
@@ -68,7 +70,7 @@ impl Call {
             }
         }
         let context = Context { operation, target };
-        Ok(Self { context, method, path, query: Vec::new(), accept: &[], body: None })
+        Ok(Self { context, method, path, query: Vec::new(), accept: &[], body: None, large: false })
     }
 
     pub(super) fn query(mut self, key: &str, value: impl ToString) -> Self {

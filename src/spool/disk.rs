@@ -57,6 +57,9 @@ pub trait DiskFile: Send + Sync {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Reserves `length` bytes of the disk for the file.
     fn allocate(&self, length: u64) -> io::Result<()>;
+    /// Lets the system use the memory that caches the file for something else: what is synced
+    /// is not read soon. It costs time at most, and may do nothing.
+    fn uncache(&self) {}
 }
 
 /// Files of the operating system below one directory.
@@ -197,6 +200,10 @@ impl DiskFile for File {
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         Ok(rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, length)?)
+    }
+
+    fn uncache(&self) {
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
     }
 }
 

@@ -75,6 +75,11 @@ impl Segment {
         self.file.allocated().unwrap_or(self.length)
     }
 
+    /// Lets the system forget what it caches of the file: see [`DiskFile::uncache`].
+    pub(crate) fn uncache(&self) {
+        self.file.uncache();
+    }
+
     fn append(
         &mut self,
         file_header: Option<[u8; format::FILE_HEADER]>,

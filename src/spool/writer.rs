@@ -422,7 +422,15 @@ impl Writer {
         if let Some(info) = state.segments.get_mut(&id) {
             info.length = created.length;
         }
-        self.segment = Some(created);
+        // With more than a segment waiting before it, the closed one is not read for a while. Its
+        // memory is of more use to the next segment: pages that were never used before can
+        // cost ten times as much to fill where the machine is a virtual one.
+        if let Some(closed) = self.segment.replace(created)
+            && let Some(info) = state.segments.get(&closed.id)
+            && state.oldest_needed() < info.first_seq
+        {
+            closed.uncache();
+        }
         self.shared.catalog().set_positions(&state);
         self.shared.lock().state = state;
         self.shared.publish();

@@ -117,6 +117,29 @@ async fn paging_by_cursors_reads_every_group_once_and_stays_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn log_groups_that_repeat_are_paged_like_others_up_to_what_was_put() {
+    let config = SlsConfig { repeat: Some(4), max_raw_bytes: 1000, ..SlsConfig::default() };
+    let emulator = start_with(10, config).await;
+    emulator.put_group(0, &group(99)).unwrap();
+    let read = async || {
+        let (mut cursor, mut pages) = (begin(&emulator).await, Vec::new());
+        loop {
+            let reply = Ask::pull(&cursor, "6").send(&emulator).await;
+            if reply.cursor() == cursor {
+                return pages;
+            }
+            assert_eq!(reply.ids().len().to_string(), reply.headers["x-log-count"]);
+            cursor = reply.cursor().to_owned();
+            pages.push((reply.ids().join(" "), reply.raw_size(), cursor.clone()));
+        }
+    };
+    let pages = read().await;
+    let ids: Vec<_> = pages.iter().map(|(ids, ..)| ids.as_str()).collect();
+    assert_eq!(ids, ["0 1 2 3", "0 1 2 3", "0 1 99"]);
+    assert_eq!(read().await, pages, "kept answers are the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn end_cursor_count_and_size_bound_a_pull() {
     let config = SlsConfig { max_raw_bytes: 1000, ..SlsConfig::default() };
     let emulator = start_with(25, config).await;

@@ -1,9 +1,13 @@
 //! How the client behaves: what it signs, what it repeats, and when it gives up.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sls_relay::sls::{Advice, Client, ClientConfig, CredentialSource, Credentials, SignVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::stub::{Answer, Stub};
 use crate::{PROJECT, client, config};
@@ -179,4 +183,65 @@ async fn nobody_there_is_an_error_to_try_again() {
     assert!(matches!(error.advice(), Advice::Retry { .. }));
     let source = std::error::Error::source(&error).expect("a source").to_string();
     assert!(!source.contains("127.0.0.1"), "the address is said once: {source}");
+}
+
+/// However many shards commit at once, they share a limited number of connections, and a
+/// heartbeat, on which the lease hangs, waits for none of them.
+#[tokio::test]
+async fn many_calls_wait_for_their_turn_but_a_heartbeat_does_not() {
+    const CALLS: usize = 100;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let most = Arc::new(AtomicUsize::new(0));
+    let (keep, seen) = (Arc::clone(&held), Arc::clone(&most));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (keep, seen) = (Arc::clone(&keep), Arc::clone(&seen));
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else { return };
+                    head.push(byte);
+                }
+                if String::from_utf8_lossy(&head).contains("type=heartbeat") {
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[3]";
+                    stream.write_all(answer).await.expect("a client");
+                } else {
+                    let mut held = keep.lock().expect("no panic");
+                    held.push(stream);
+                    seen.fetch_max(held.len(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let client = client(&endpoint);
+    let mut calls = tokio::task::JoinSet::new();
+    for shard in 0..CALLS as u32 {
+        let client = client.clone();
+        calls.spawn(async move {
+            let cursor = sls_relay::sls::Cursor::from_number(1);
+            client.update_checkpoint("l", "g", "c", shard, &cursor).await
+        });
+    }
+    let full = async {
+        while most.load(Ordering::Relaxed) < 64 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), full).await.expect("64 calls are made");
+    let timeout = Duration::from_secs(10);
+    let beat = client.heartbeat("l", "g", "c", &[], timeout).await;
+    assert_eq!(beat.expect("a heartbeat among them"), [3]);
+    assert_eq!(held.lock().expect("no panic").len(), 64);
+    while !calls.is_empty() {
+        held.lock().expect("no panic").clear();
+        tokio::select! {
+            Some(ended) = calls.join_next() => {
+                assert_eq!(ended.expect("no panic").expect_err("hung up").code(), "sls.transport");
+            }
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+    }
+    assert_eq!(most.load(Ordering::Relaxed), 64);
 }

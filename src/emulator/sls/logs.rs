@@ -9,10 +9,12 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::answer::{Answer, Refusal};
 use super::filter::Filter;
+use super::repeat::Kept;
 use super::request::Request;
 use super::routes::required_cursor;
 use super::service::Service;
 use super::shard::cursor_text;
+use super::store::{Pull, Pulled};
 use crate::sls::wire::LogGroup;
 
 /// Largest uncompressed PutLogs body.
@@ -30,14 +32,15 @@ impl Service {
                 Refusal::invalid(format!("parameter count={count} is not within 1 to 1000"))
             })?;
         let picked = self.state().store.pull(shard, cursor, count, stop)?;
-        let pulled = picked.sift(self.max_raw_bytes, filter.as_ref());
+        let compression = self.compression(request);
+        let (pulled, body, raw_size) = self.encoded(picked, filter.as_ref(), &compression);
         self.counters.pulls.fetch_add(1, Ordering::Relaxed);
 
         let mut headers = vec![
             ("content-type", "application/x-protobuf".to_owned()),
             ("x-log-cursor", cursor_text(pulled.next)),
             ("x-log-count", pulled.groups.to_string()),
-            ("x-log-bodyrawsize", pulled.body.len().to_string()),
+            ("x-log-bodyrawsize", raw_size.to_string()),
             ("x-log-cursor-time", pulled.received.unwrap_or(self.unix()).to_string()),
             ("x-log-end-of-cursor", u8::from(pulled.at_end).to_string()),
         ];
@@ -53,12 +56,39 @@ impl Service {
                 ("x-log-failedlines", "0".to_owned()),
             ]);
         }
-        let compression = self.compression(request);
         if let Some(name) = compression.name() {
             headers.push(("x-log-compresstype", name.to_owned()));
         }
-        let body = Bytes::from(compression.apply(pulled.body));
         Ok(Answer { status: StatusCode::OK, headers, body })
+    }
+
+    /// The picked log groups, their body as it is sent, and its size before compression.
+    fn encoded(
+        &self,
+        picked: Pull,
+        filter: Option<&Filter>,
+        compression: &Compression,
+    ) -> (Pulled, Bytes, usize) {
+        let name = compression.name().unwrap_or_default();
+        let repeated = match (&self.repeated, picked.generated()) {
+            (Some(repeated), Some((first, groups))) if filter.is_none() => {
+                Some((repeated, repeated.key(first, groups, name)))
+            }
+            _ => None,
+        };
+        if let Some((repeated, key)) = repeated
+            && let Some(kept) = repeated.get(key)
+        {
+            return (picked.encoded_before(kept.groups), kept.body, kept.raw_size);
+        }
+        let mut pulled = picked.sift(self.max_raw_bytes, filter);
+        let raw = std::mem::take(&mut pulled.body);
+        let raw_size = raw.len();
+        let body = Bytes::from(compression.apply(raw));
+        if let Some((repeated, key)) = repeated {
+            repeated.keep(key, Kept { body: body.clone(), raw_size, groups: pulled.groups });
+        }
+        (pulled, body, raw_size)
     }
 
     /// The filter a pull names, by a query or by the name of a processor.

@@ -13,6 +13,7 @@ mod filter;
 mod group;
 mod http;
 mod logs;
+mod repeat;
 mod request;
 mod routes;
 mod service;
@@ -55,6 +56,10 @@ pub struct SlsConfig {
     pub key_secret: String,
     /// Log groups that are there from the start.
     pub generator: Option<Generator>,
+    /// Generated log groups repeat after so many, in every shard alike, and the answers with
+    /// them are kept as they are sent: for measuring a client beside a service that costs
+    /// little. Without it all are made anew at every pull.
+    pub repeat: Option<u64>,
     /// Answer with zstd to those who accept it.
     pub zstd: bool,
     /// Most uncompressed bytes in one pull, unless a single group is larger.
@@ -71,6 +76,7 @@ impl Default for SlsConfig {
             key_id: "demo-key-id".to_owned(),
             key_secret: "demo-key-secret".to_owned(),
             generator: None,
+            repeat: None,
             zstd: false,
             max_raw_bytes: 4 * 1024 * 1024,
         }
@@ -86,6 +92,7 @@ impl std::fmt::Debug for SlsConfig {
             .field("shards", &self.shards)
             .field("key_id", &self.key_id)
             .field("generator", &self.generator)
+            .field("repeat", &self.repeat)
             .field("zstd", &self.zstd)
             .field("max_raw_bytes", &self.max_raw_bytes)
             .finish_non_exhaustive()
@@ -117,9 +124,14 @@ impl SlsEmulator {
             logstore: config.logstore,
             key: auth::Key { id: config.key_id, secret: config.key_secret },
         };
-        let (shards, generator) = (config.shards, config.generator);
+        let (shards, mut generator) = (config.shards, config.generator);
+        if let (Some(period), Some(generator)) = (config.repeat, &mut generator) {
+            let make = Arc::clone(&generator.make);
+            generator.make = Arc::new(move |_, number| make(0, number % period.max(1)));
+        }
         let store = |now| Store::new(shards, generator, now);
-        let service = service::Service::new(identity, config.zstd, config.max_raw_bytes, store);
+        let mut service = service::Service::new(identity, config.zstd, config.max_raw_bytes, store);
+        service.repeated = config.repeat.map(repeat::Repeated::new);
         let (service, stop, tasks) =
             (Arc::new(service), CancellationToken::new(), TaskTracker::new());
         let serving = http::serve(listener, Arc::clone(&service), stop.clone(), tasks.clone());

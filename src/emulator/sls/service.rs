@@ -16,6 +16,7 @@ use super::auth::Key;
 use super::faults::Faults;
 use super::filter::Filter;
 use super::group::{Group, ShardFacts};
+use super::repeat::Repeated;
 use super::request::{Call, Request};
 use super::store::Store;
 
@@ -54,6 +55,8 @@ pub(super) struct Service {
     pub key: Key,
     pub zstd: bool,
     pub max_raw_bytes: usize,
+    /// Answers kept for the next who asks; none where log groups differ.
+    pub repeated: Option<Repeated>,
     pub faults: Faults,
     pub counters: Counters,
     state: Mutex<State>,
@@ -107,6 +110,7 @@ impl Service {
             key: identity.key,
             zstd,
             max_raw_bytes,
+            repeated: None,
             faults: Faults::default(),
             counters: Counters::default(),
             state: Mutex::new(state),

@@ -237,6 +237,25 @@ impl Pull {
         self.sift(max_raw, None)
     }
 
+    /// Number of the first and how many there are, where all were generated.
+    pub(super) fn generated(&self) -> Option<(u64, usize)> {
+        let Some(Source::Generated { number, .. }) = self.sources.first() else { return None };
+        let all = self.sources.iter().all(|source| matches!(source, Source::Generated { .. }));
+        all.then_some((*number, self.sources.len()))
+    }
+
+    /// Like [`Pull::encode`] where the body with its first `groups` groups is there already.
+    pub(super) fn encoded_before(self, groups: u64) -> Pulled {
+        let next = self.cursor.saturating_add_unsigned(groups);
+        let last = usize::try_from(groups).unwrap_or(usize::MAX).checked_sub(1);
+        let received = last.and_then(|last| self.sources.get(last)).map(|source| match source {
+            Source::Put(stored) => stored.received,
+            Source::Generated { received, .. } => *received,
+        });
+        let at_end = next == self.end;
+        Pulled { body: Vec::new(), groups, next, at_end, received, sifted: None }
+    }
+
     /// Like [`Pull::encode`], and lets through only what the filter does. The limit is on
     /// the bytes before it.
     pub(super) fn sift(self, max_raw: usize, filter: Option<&Filter>) -> Pulled {
