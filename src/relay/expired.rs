@@ -10,7 +10,7 @@ use super::fetcher::Fetcher;
 use super::notice::Notice;
 use super::status::add;
 use crate::config::OnExpired;
-use crate::sls::{Cursor, CursorFrom, Error};
+use crate::sls::{Cursor, CursorFrom, Error, Room};
 use crate::spool::Tenure;
 
 /// How often a shard that stands still before a gap looks for a decision.
@@ -147,6 +147,6 @@ impl Fetcher {
             ("next_received", time(gap.until).unwrap_or_else(unknown)),
         ];
         let notice = Notice { what: "gap", code: "sls.gap", message, fields };
-        self.store(tenure, notice.batch(expired.as_str(), to.as_str())).await
+        self.store(tenure, notice.batch(expired.as_str(), to.as_str()), Room::default()).await
     }
 }

@@ -62,8 +62,8 @@ pub(crate) struct Fetcher {
 
 /// What a pull came to.
 enum Pulled {
-    Batch { batch: Box<Batch>, more: bool, room: Room },
-    Nothing { next_cursor: String },
+    Batch { batch: Box<Batch>, more: bool, at_end: bool, room: Room },
+    Nothing { next_cursor: String, at_end: bool },
 }
 
 /// Why a pull brought nothing to go on with.
@@ -118,19 +118,22 @@ impl Fetcher {
         let stop = self.shard.stop.clone();
         while let Some(pulled) = stop.run_until_cancelled(self.pull(&cursor)).await {
             let pause = match pulled {
-                Ok(Pulled::Batch { batch, more, room }) => {
+                Ok(Pulled::Batch { batch, more, at_end, room }) => {
                     self.recovered();
                     self.idle_since = None;
                     let next = batch.next_cursor.clone();
-                    if !self.store(tenure, *batch).await {
+                    // Until it is stored more may come: there may be no room for long.
+                    self.set_at_end(false);
+                    if !self.store(tenure, *batch, room).await {
                         return Stopped::End;
                     }
-                    drop(room);
+                    self.set_at_end(at_end);
                     cursor = Cursor::new(next);
                     if more { Duration::ZERO } else { self.shard.source.idle_poll / 4 }
                 }
-                Ok(Pulled::Nothing { next_cursor }) => {
+                Ok(Pulled::Nothing { next_cursor, at_end }) => {
                     self.recovered();
+                    self.set_at_end(at_end);
                     if !self.stand(tenure, &cursor, &next_cursor).await {
                         return Stopped::End;
                     }
@@ -148,15 +151,18 @@ impl Fetcher {
                     }
                     Duration::ZERO
                 }
-                Err(Failure::Unreadable { answer, why }) => {
-                    let kept = self.put_aside(tenure, &cursor, &answer, &why);
+                Err(Failure::Unreadable { mut answer, why }) => {
+                    let kept = self.put_aside(tenure, &cursor, &mut answer, &why);
                     match stop.run_until_cancelled(kept).await {
                         Some(true) => cursor = answer.next_cursor,
                         Some(false) | None => return Stopped::End,
                     }
                     Duration::ZERO
                 }
-                Err(Failure::Wait(pause)) => pause,
+                Err(Failure::Wait(pause)) => {
+                    self.set_at_end(false);
+                    pause
+                }
             };
             let pause = pause.max(self.pace.wait(Instant::now()));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -175,9 +181,8 @@ impl Fetcher {
         if let Some(end) = &self.end
             && is_reached(cursor, end)
         {
-            shard.counters.at_end.store(true, Ordering::Relaxed);
             shard.counters.exported.store(true, Ordering::Relaxed);
-            return Ok(Pulled::Nothing { next_cursor: cursor.as_str().to_owned() });
+            return Ok(Pulled::Nothing { next_cursor: cursor.as_str().to_owned(), at_end: true });
         }
         let request = PullRequest {
             end_cursor: self.end.as_ref(),
@@ -196,13 +201,12 @@ impl Fetcher {
         self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
         let at_end = answer.next_cursor == *cursor || answer.end_of_cursor;
-        shard.counters.at_end.store(at_end, Ordering::Relaxed);
         if answer.groups == 0 && answer.raw_size == 0 {
             self.readable();
             if answer.filtered.is_some() && answer.next_cursor != *cursor {
                 self.adapt(&answer);
             }
-            return Ok(Pulled::Nothing { next_cursor });
+            return Ok(Pulled::Nothing { next_cursor, at_end });
         }
         let summary = match check(&answer) {
             Ok(_) if answer.next_cursor == *cursor => {
@@ -230,7 +234,7 @@ impl Fetcher {
         add(&shard.counters.pulled, u64::from(summary.logs));
         self.adapt(&answer);
         if summary.logs == 0 {
-            return Ok(Pulled::Nothing { next_cursor });
+            return Ok(Pulled::Nothing { next_cursor, at_end });
         }
         let (groups, raw_size) = answer.looked_at();
         let full = groups >= count.into() || raw_size >= TARGET_RAW / 4;
@@ -238,7 +242,7 @@ impl Fetcher {
         let room = answer.room.clone();
         let filtered = shard.source.filter.is_some();
         let batch = Box::new(batch(cursor, answer, &summary, filtered));
-        Ok(Pulled::Batch { batch, more, room })
+        Ok(Pulled::Batch { batch, more, at_end, room })
     }
 
     /// Learns where the export ends, as soon as that is certain.
@@ -306,15 +310,11 @@ impl Fetcher {
 
     /// Stores a batch, however long the spool is full or the disk fails. False when the
     /// shard cannot go on, or is to stop before there was room.
-    pub(super) async fn store(&mut self, tenure: &Tenure, batch: Batch) -> bool {
+    pub(super) async fn store(&mut self, tenure: &Tenure, batch: Batch, held: Room) -> bool {
         let mut room = self.shard.spool.room();
-        loop {
+        let receipt = loop {
             match self.shard.spool.append(tenure, batch.clone()).await {
-                Ok(receipt) => {
-                    add(&self.shard.counters.spooled, u64::from(receipt.logs()));
-                    self.recovered();
-                    return self.receipts.send(receipt).await.is_ok();
-                }
+                Ok(receipt) => break receipt,
                 Err(spool::Error::Full { needed, detail }) => {
                     let error = spool::Error::Full { needed, detail };
                     self.spool_failed(&error);
@@ -336,7 +336,16 @@ impl Fetcher {
                     return false;
                 }
             }
-        }
+        };
+        add(&self.shard.counters.spooled, u64::from(receipt.logs()));
+        self.recovered();
+        // Commits may fail for long, and other sources need the memory meanwhile.
+        drop((batch, held));
+        self.receipts.send(receipt).await.is_ok()
+    }
+
+    fn set_at_end(&self, at_end: bool) {
+        self.shard.counters.at_end.store(at_end, Ordering::Relaxed);
     }
 
     /// The shard has nothing new: notes progress, and now and then commits where it stands.

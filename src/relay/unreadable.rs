@@ -71,10 +71,11 @@ impl Fetcher {
         &mut self,
         tenure: &Tenure,
         cursor: &Cursor,
-        answer: &PullAnswer,
+        answer: &mut PullAnswer,
         why: &str,
     ) -> bool {
-        let next_cursor = answer.next_cursor.as_str();
+        let next_cursor = answer.next_cursor.as_str().to_owned();
+        let next_cursor = next_cursor.as_str();
         let copy = loop {
             match self.quarantine(cursor, answer, why).await {
                 Ok(copy) => break copy,
@@ -99,7 +100,9 @@ impl Fetcher {
             ("copy", copy.display().to_string()),
         ];
         let notice = Notice { what: "unreadable", code: "sls.unreadable", message, fields };
-        let stored = self.store(tenure, notice.batch(cursor.as_str(), next_cursor)).await;
+        let notice = notice.batch(cursor.as_str(), next_cursor);
+        answer.body = bytes::Bytes::new();
+        let stored = self.store(tenure, notice, std::mem::take(&mut answer.room)).await;
         self.readable();
         stored
     }
