@@ -16,8 +16,9 @@ use super::pace::Pace;
 use super::shard::Shard;
 use super::status::add;
 use super::unreadable::{Trials, Verdict, compression};
-use super::until::{End, end_of, is_reached};
-use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body, walk};
+use super::until::{End, end_of, is_near, is_reached};
+use crate::sls::walk::{self, Summary};
+use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body};
 use crate::spool::{self, Batch, Receipt, Tenure};
 
 /// Log groups asked for at first, and at most (SLS: 1 to 1000).
@@ -197,6 +198,12 @@ impl Fetcher {
             Ok(answer) => answer,
             Err(error) => return Err(self.pull_failed(cursor, count, &error).await),
         };
+        if self.end.is_none()
+            && shard.source.until.is_some_and(|until| is_near(&shard.client, until))
+        {
+            // It waited long for its turn or its answer, and may hold logs from after the time.
+            return Err(Failure::Wait(Duration::ZERO));
+        }
         self.invalid = 0;
         self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
@@ -421,11 +428,18 @@ impl Fetcher {
 }
 
 /// Never store what nobody can read back: the body must decompress and parse.
-fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {
+fn check(answer: &PullAnswer) -> Result<Summary, DecodeError> {
     RAW.with_borrow_mut(|raw| {
         let checked = catch_unwind(AssertUnwindSafe(|| {
             body::decompress(answer.compression, &answer.body, answer.raw_size, raw)?;
-            walk::summary(raw)
+            match walk::summary(raw)? {
+                // What a filter's answer counts is only known from its description.
+                Summary { groups: 0, .. } if answer.groups > 0 && answer.filtered.is_none() => {
+                    let field = "first of the log groups that x-log-count announces";
+                    Err(DecodeError::Missing { at: raw.len(), field })
+                }
+                summary => Ok(summary),
+            }
         }));
         if raw.capacity() as u64 > 2 * TARGET_RAW {
             *raw = Vec::new();
@@ -434,10 +448,10 @@ fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {
     })
 }
 
-fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered: bool) -> Batch {
+fn batch(cursor: &Cursor, answer: PullAnswer, summary: &Summary, filtered: bool) -> Batch {
     // x-log-read-last-cursor numbers the last group; the first follows from the count.
-    let first =
-        answer.last_group_cursor.and_then(|last| (last + 1).checked_sub(u64::from(summary.groups)));
+    let before_last = u64::from(summary.groups).saturating_sub(1);
+    let first = answer.last_group_cursor.and_then(|last| last.checked_sub(before_last));
     let received = answer.cursor_time.or(answer.date).map_or_else(
         || jiff::Timestamp::now().as_millisecond(),
         |seconds| seconds.saturating_mul(1000),
@@ -457,3 +471,6 @@ fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered:
         body: answer.body,
     }
 }
+
+#[cfg(test)]
+mod tests;
