@@ -145,19 +145,24 @@ impl Fetcher {
                     if moved { idle.min(FILTERED_PAUSE) } else { idle }
                 }
                 Err(Failure::Expired) => {
-                    match stop.run_until_cancelled(self.onward(tenure, &cursor)).await {
+                    match stop.run_until_cancelled(self.onward(&cursor)).await {
                         Some(Onward::At(next)) => cursor = next,
+                        Some(Onward::Behind(gap)) => {
+                            if !self.pass(tenure, &cursor, &gap).await {
+                                return Stopped::End;
+                            }
+                            cursor = gap.to;
+                        }
                         Some(Onward::Anew) => return Stopped::Anew,
-                        Some(Onward::End) | None => return Stopped::End,
+                        None => return Stopped::End,
                     }
                     Duration::ZERO
                 }
                 Err(Failure::Unreadable { mut answer, why }) => {
-                    let kept = self.put_aside(tenure, &cursor, &mut answer, &why);
-                    match stop.run_until_cancelled(kept).await {
-                        Some(true) => cursor = answer.next_cursor,
-                        Some(false) | None => return Stopped::End,
+                    if !self.put_aside(tenure, &cursor, &mut answer, &why).await {
+                        return Stopped::End;
                     }
+                    cursor = answer.next_cursor;
                     Duration::ZERO
                 }
                 Err(Failure::Wait(pause)) => {
