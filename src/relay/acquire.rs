@@ -74,13 +74,15 @@ impl Fetcher {
         Ok((tenure, Cursor::new(start)))
     }
 
-    /// Whether the server's checkpoint is one we made: then nothing lies between it and the
-    /// spool's position that the spool does not hold.
+    /// Whether the server's checkpoint is one we made, or still the one we began at: then
+    /// nothing lies between it and the spool's position that the spool does not hold.
     fn is_ours(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
-        let checkpoint = server.and_then(|state| state.checkpoint.as_ref());
+        let checkpoint = server.and_then(|state| state.checkpoint.as_ref()).map(Cursor::as_str);
         let by_us = server
             .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
-        known.is_ours(checkpoint.map(Cursor::as_str)) && (by_us || checkpoint.is_none())
+        // Who committed the last one that was seen, another consumer perhaps, is all the same.
+        let unchanged = known.committed.as_deref() == checkpoint;
+        known.is_ours(checkpoint) && (by_us || unchanged)
     }
 
     fn is_behind(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {

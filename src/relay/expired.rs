@@ -10,7 +10,7 @@ use super::fetcher::Fetcher;
 use super::notice::Notice;
 use super::status::add;
 use crate::config::OnExpired;
-use crate::sls::{Cursor, CursorFrom, Error};
+use crate::sls::{Advice, Cursor, CursorFrom, Error, Room};
 use crate::spool::Tenure;
 
 /// How often a shard that stands still before a gap looks for a decision.
@@ -20,15 +20,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 pub(super) enum Onward {
     /// At this cursor, in the same tenure.
     At(Cursor),
+    /// Behind this gap, once it is written down.
+    Behind(Gap),
     /// The checkpoint was set by hand: take the shard anew.
     Anew,
-    /// The shard cannot go on.
-    End,
 }
 
 /// What is known about the deleted logs.
-struct Gap {
-    to: Cursor,
+pub(super) struct Gap {
+    pub(super) to: Cursor,
     /// Log groups between the cursors; unknown when they are not of one shard.
     groups: Option<u64>,
     /// When the checkpoint behind which logs are missing was committed, if it was.
@@ -38,9 +38,9 @@ struct Gap {
 }
 
 impl Fetcher {
-    /// SLS says that the cursor is expired. Where that is so, goes on as configured and says
-    /// what is missing.
-    pub(super) async fn onward(&mut self, tenure: &Tenure, expired: &Cursor) -> Onward {
+    /// SLS says that the cursor is expired. Where that is so, finds out where to go on, as
+    /// configured, and what is missing.
+    pub(super) async fn onward(&mut self, expired: &Cursor) -> Onward {
         let mut halted = Outage::default();
         loop {
             let (oldest, newest) = match self.range_unless_kept(expired).await {
@@ -73,10 +73,7 @@ impl Fetcher {
                     continue;
                 }
             };
-            let gap = self.measure(expired, to).await;
-            let gone_on = self.pass(tenure, expired, &gap).await;
-            self.invalid = 0;
-            return if gone_on { Onward::At(gap.to) } else { Onward::End };
+            return Onward::Behind(self.measure(expired, to).await);
         }
     }
 
@@ -91,7 +88,11 @@ impl Fetcher {
             _ if oldest == *cursor || newest == *cursor => true,
             (Some(first), Some(at), Some(last)) => (first..=last).contains(&at),
             // Cursors that are no numbers: SLS can tell the time of what it keeps.
-            _ => client.get_cursor_time(logstore, number, cursor).await.is_ok(),
+            _ => match client.get_cursor_time(logstore, number, cursor).await {
+                Ok(_) => true,
+                Err(error) if error.advice() == Advice::InvalidCursor => false,
+                Err(error) => return Err(error),
+            },
         };
         Ok((!kept).then_some((oldest, newest)))
     }
@@ -121,7 +122,8 @@ impl Fetcher {
     }
 
     /// The gap is in the ledger before the position moves over it, and moves with the notice.
-    async fn pass(&mut self, tenure: &Tenure, expired: &Cursor, gap: &Gap) -> bool {
+    /// False when the shard cannot go on, or is to stop before.
+    pub(super) async fn pass(&mut self, tenure: &Tenure, expired: &Cursor, gap: &Gap) -> bool {
         let shard = std::sync::Arc::clone(&self.shard);
         let (to, groups) = (&gap.to, gap.groups);
         let message = "SLS has deleted logs that were not pulled yet: the retention of the logstore is shorter than the outage was";
@@ -133,9 +135,12 @@ impl Fetcher {
             "since": time(gap.since), "until": time(gap.until),
         });
         while let Err(error) = shard.note(line.clone()).await {
-            let pause = self.spool_failed(&error);
-            tokio::time::sleep(pause).await;
+            let pause = tokio::time::sleep(self.spool_failed(&error));
+            if shard.stop.run_until_cancelled(pause).await.is_none() {
+                return false;
+            }
         }
+        self.invalid = 0;
         add(&shard.counters.gaps, 1);
         add(&shard.counters.gap_groups, groups.unwrap_or(0));
         let unknown = || "unknown".to_owned();
@@ -147,6 +152,6 @@ impl Fetcher {
             ("next_received", time(gap.until).unwrap_or_else(unknown)),
         ];
         let notice = Notice { what: "gap", code: "sls.gap", message, fields };
-        self.store(tenure, notice.batch(expired.as_str(), to.as_str())).await
+        self.store(tenure, notice.batch(expired.as_str(), to.as_str()), Room::default()).await
     }
 }

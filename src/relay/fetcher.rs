@@ -16,8 +16,9 @@ use super::pace::Pace;
 use super::shard::Shard;
 use super::status::add;
 use super::unreadable::{Trials, Verdict, compression};
-use super::until::{End, end_of, is_reached};
-use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body, walk};
+use super::until::{End, end_of, is_near, is_reached};
+use crate::sls::walk::{self, Summary};
+use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body};
 use crate::spool::{self, Batch, Receipt, Tenure};
 
 /// Log groups asked for at first, and at most (SLS: 1 to 1000).
@@ -64,8 +65,8 @@ pub(crate) struct Fetcher {
 
 /// What a pull came to.
 enum Pulled {
-    Batch { batch: Box<Batch>, more: bool, room: Room },
-    Nothing { next_cursor: String },
+    Batch { batch: Box<Batch>, more: bool, at_end: bool, room: Room },
+    Nothing { next_cursor: String, at_end: bool },
 }
 
 /// Why a pull brought nothing to go on with.
@@ -121,19 +122,22 @@ impl Fetcher {
         let stop = self.shard.stop.clone();
         while let Some(pulled) = stop.run_until_cancelled(self.pull(&cursor)).await {
             let pause = match pulled {
-                Ok(Pulled::Batch { batch, more, room }) => {
+                Ok(Pulled::Batch { batch, more, at_end, room }) => {
                     self.recovered();
                     self.idle_since = None;
                     let next = batch.next_cursor.clone();
-                    if !self.store(tenure, *batch).await {
+                    // Until it is stored more may come: there may be no room for long.
+                    self.set_at_end(false);
+                    if !self.store(tenure, *batch, room).await {
                         return Stopped::End;
                     }
-                    drop(room);
+                    self.set_at_end(at_end);
                     cursor = Cursor::new(next);
                     if more { Duration::ZERO } else { self.shard.source.idle_poll / 4 }
                 }
-                Ok(Pulled::Nothing { next_cursor }) => {
+                Ok(Pulled::Nothing { next_cursor, at_end }) => {
                     self.recovered();
+                    self.set_at_end(at_end);
                     if !self.stand(tenure, &cursor, &next_cursor).await {
                         return Stopped::End;
                     }
@@ -144,22 +148,30 @@ impl Fetcher {
                     if moved { idle.min(FILTERED_PAUSE) } else { idle }
                 }
                 Err(Failure::Expired) => {
-                    match stop.run_until_cancelled(self.onward(tenure, &cursor)).await {
+                    match stop.run_until_cancelled(self.onward(&cursor)).await {
                         Some(Onward::At(next)) => cursor = next,
+                        Some(Onward::Behind(gap)) => {
+                            if !self.pass(tenure, &cursor, &gap).await {
+                                return Stopped::End;
+                            }
+                            cursor = gap.to;
+                        }
                         Some(Onward::Anew) => return Stopped::Anew,
-                        Some(Onward::End) | None => return Stopped::End,
+                        None => return Stopped::End,
                     }
                     Duration::ZERO
                 }
-                Err(Failure::Unreadable { answer, why }) => {
-                    let kept = self.put_aside(tenure, &cursor, &answer, &why);
-                    match stop.run_until_cancelled(kept).await {
-                        Some(true) => cursor = answer.next_cursor,
-                        Some(false) | None => return Stopped::End,
+                Err(Failure::Unreadable { mut answer, why }) => {
+                    if !self.put_aside(tenure, &cursor, &mut answer, &why).await {
+                        return Stopped::End;
                     }
+                    cursor = answer.next_cursor;
                     Duration::ZERO
                 }
-                Err(Failure::Wait(pause)) => pause,
+                Err(Failure::Wait(pause)) => {
+                    self.set_at_end(false);
+                    pause
+                }
             };
             let pause = pause.max(self.pace.wait(Instant::now()));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -178,9 +190,8 @@ impl Fetcher {
         if let Some(end) = &self.end
             && is_reached(cursor, end)
         {
-            shard.counters.at_end.store(true, Ordering::Relaxed);
             shard.counters.exported.store(true, Ordering::Relaxed);
-            return Ok(Pulled::Nothing { next_cursor: cursor.as_str().to_owned() });
+            return Ok(Pulled::Nothing { next_cursor: cursor.as_str().to_owned(), at_end: true });
         }
         let request = PullRequest {
             end_cursor: self.end.as_ref(),
@@ -196,18 +207,23 @@ impl Fetcher {
             Ok(answer) => answer,
             Err(error) => return Err(self.pull_failed(cursor, count, &error).await),
         };
+        if self.end.is_none()
+            && shard.source.until.is_some_and(|until| is_near(&shard.client, until))
+        {
+            // It waited long for its turn or its answer, and may hold logs from after the time.
+            return Err(Failure::Wait(Duration::ZERO));
+        }
         self.invalid = 0;
         self.expected = answer.body.len() as u64;
         self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
         let at_end = answer.next_cursor == *cursor || answer.end_of_cursor;
-        shard.counters.at_end.store(at_end, Ordering::Relaxed);
         if answer.groups == 0 && answer.raw_size == 0 {
             self.readable();
             if answer.filtered.is_some() && answer.next_cursor != *cursor {
                 self.adapt(&answer);
             }
-            return Ok(Pulled::Nothing { next_cursor });
+            return Ok(Pulled::Nothing { next_cursor, at_end });
         }
         let summary = match check(&answer) {
             Ok(_) if answer.next_cursor == *cursor => {
@@ -235,7 +251,7 @@ impl Fetcher {
         add(&shard.counters.pulled, u64::from(summary.logs));
         self.adapt(&answer);
         if summary.logs == 0 {
-            return Ok(Pulled::Nothing { next_cursor });
+            return Ok(Pulled::Nothing { next_cursor, at_end });
         }
         let (groups, raw_size) = answer.looked_at();
         let full = groups >= count.into() || raw_size >= TARGET_RAW / 4;
@@ -243,7 +259,7 @@ impl Fetcher {
         let room = answer.room.clone();
         let filtered = shard.source.filter.is_some();
         let batch = Box::new(batch(cursor, answer, &summary, filtered));
-        Ok(Pulled::Batch { batch, more, room })
+        Ok(Pulled::Batch { batch, more, at_end, room })
     }
 
     /// Learns where the export ends, as soon as that is certain.
@@ -312,15 +328,11 @@ impl Fetcher {
 
     /// Stores a batch, however long the spool is full or the disk fails. False when the
     /// shard cannot go on, or is to stop before there was room.
-    pub(super) async fn store(&mut self, tenure: &Tenure, batch: Batch) -> bool {
+    pub(super) async fn store(&mut self, tenure: &Tenure, batch: Batch, held: Room) -> bool {
         let mut room = self.shard.spool.room();
-        loop {
+        let receipt = loop {
             match self.shard.spool.append(tenure, batch.clone()).await {
-                Ok(receipt) => {
-                    add(&self.shard.counters.spooled, u64::from(receipt.logs()));
-                    self.recovered();
-                    return self.receipts.send(receipt).await.is_ok();
-                }
+                Ok(receipt) => break receipt,
                 Err(spool::Error::Full { needed, detail }) => {
                     let error = spool::Error::Full { needed, detail };
                     self.spool_failed(&error);
@@ -342,7 +354,16 @@ impl Fetcher {
                     return false;
                 }
             }
-        }
+        };
+        add(&self.shard.counters.spooled, u64::from(receipt.logs()));
+        self.recovered();
+        // Commits may fail for long, and other sources need the memory meanwhile.
+        drop((batch, held));
+        self.receipts.send(receipt).await.is_ok()
+    }
+
+    fn set_at_end(&self, at_end: bool) {
+        self.shard.counters.at_end.store(at_end, Ordering::Relaxed);
     }
 
     /// The shard has nothing new: notes progress, and now and then commits where it stands.
@@ -418,11 +439,18 @@ impl Fetcher {
 }
 
 /// Never store what nobody can read back: the body must decompress and parse.
-fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {
+fn check(answer: &PullAnswer) -> Result<Summary, DecodeError> {
     RAW.with_borrow_mut(|raw| {
         let checked = catch_unwind(AssertUnwindSafe(|| {
             body::decompress(answer.compression, &answer.body, answer.raw_size, raw)?;
-            walk::summary(raw)
+            match walk::summary(raw)? {
+                // What a filter's answer counts is only known from its description.
+                Summary { groups: 0, .. } if answer.groups > 0 && answer.filtered.is_none() => {
+                    let field = "first of the log groups that x-log-count announces";
+                    Err(DecodeError::Missing { at: raw.len(), field })
+                }
+                summary => Ok(summary),
+            }
         }));
         if raw.capacity() as u64 > 2 * TARGET_RAW {
             *raw = Vec::new();
@@ -431,10 +459,10 @@ fn check(answer: &PullAnswer) -> Result<walk::Summary, DecodeError> {
     })
 }
 
-fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered: bool) -> Batch {
+fn batch(cursor: &Cursor, answer: PullAnswer, summary: &Summary, filtered: bool) -> Batch {
     // x-log-read-last-cursor numbers the last group; the first follows from the count.
-    let first =
-        answer.last_group_cursor.and_then(|last| (last + 1).checked_sub(u64::from(summary.groups)));
+    let before_last = u64::from(summary.groups).saturating_sub(1);
+    let first = answer.last_group_cursor.and_then(|last| last.checked_sub(before_last));
     let received = answer.cursor_time.or(answer.date).map_or_else(
         || jiff::Timestamp::now().as_millisecond(),
         |seconds| seconds.saturating_mul(1000),
@@ -454,3 +482,6 @@ fn batch(cursor: &Cursor, answer: PullAnswer, summary: &walk::Summary, filtered:
         body: answer.body,
     }
 }
+
+#[cfg(test)]
+mod tests;

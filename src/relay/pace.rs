@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 /// Least time between two pulls of a shard. SLS allows 100 reads a second.
 const BETWEEN: Duration = Duration::from_millis(12);
+/// Most time between two pulls of a shard, whatever an answer claims to have cost: more than
+/// the largest one that is read takes at 100 kB a second.
+const LONGEST: Duration = Duration::from_secs(900);
 
 /// The pulls of one shard.
 #[derive(Debug)]
@@ -24,8 +27,8 @@ impl Pace {
     /// A pull sent at `sent` brought so many bytes. What it takes at the allowed rate counts
     /// from its sending, or from when it would have been due.
     pub(crate) fn pulled(&mut self, sent: Instant, bytes: u64) {
-        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        self.next = sent.checked_add(takes.max(BETWEEN));
+        let takes = Duration::try_from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        self.next = sent.checked_add(takes.unwrap_or(LONGEST).clamp(BETWEEN, LONGEST));
     }
 
     /// Time from `now` until the next pull is allowed.
@@ -49,5 +52,12 @@ mod tests {
         assert_eq!(pace.wait(start + Duration::from_secs(1)), Duration::ZERO);
         pace.pulled(start, 10);
         assert_eq!(pace.wait(start), BETWEEN);
+    }
+    #[test]
+    fn whatever_size_an_answer_claims_the_next_pull_comes() {
+        let start = Instant::now();
+        let mut pace = Pace::new(0);
+        pace.pulled(start, u64::MAX);
+        assert_eq!(pace.wait(start), LONGEST);
     }
 }

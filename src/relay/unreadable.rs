@@ -66,25 +66,29 @@ impl Fetcher {
         self.trials = Trials::default();
     }
 
-    /// Keeps the answer's bytes, and goes on behind them. False when the shard cannot go on.
+    /// Keeps the answer's bytes, and goes on behind them. False when the shard cannot go on, or
+    /// is to stop before.
     pub(super) async fn put_aside(
         &mut self,
         tenure: &Tenure,
         cursor: &Cursor,
-        answer: &PullAnswer,
+        answer: &mut PullAnswer,
         why: &str,
     ) -> bool {
-        let next_cursor = answer.next_cursor.as_str();
+        let next_cursor = answer.next_cursor.as_str().to_owned();
+        let next_cursor = next_cursor.as_str();
+        let shard = std::sync::Arc::clone(&self.shard);
         let copy = loop {
             match self.quarantine(cursor, answer, why).await {
                 Ok(copy) => break copy,
                 Err(error) => {
-                    let pause = self.spool_failed(&error);
-                    tokio::time::sleep(pause).await;
+                    let pause = tokio::time::sleep(self.spool_failed(&error));
+                    if shard.stop.run_until_cancelled(pause).await.is_none() {
+                        return false;
+                    }
                 }
             }
         };
-        let shard = std::sync::Arc::clone(&self.shard);
         let message =
             "an answer of SLS cannot be read: its bytes are in the quarantine of the relay's spool";
         tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.unreadable", %cursor, next_cursor, groups = answer.groups, request_id = %answer.request_id, copy = %copy.display(), "{message}: {why}. Pulling goes on behind it");
@@ -99,7 +103,9 @@ impl Fetcher {
             ("copy", copy.display().to_string()),
         ];
         let notice = Notice { what: "unreadable", code: "sls.unreadable", message, fields };
-        let stored = self.store(tenure, notice.batch(cursor.as_str(), next_cursor)).await;
+        let notice = notice.batch(cursor.as_str(), next_cursor);
+        answer.body = bytes::Bytes::new();
+        let stored = self.store(tenure, notice, std::mem::take(&mut answer.room)).await;
         self.readable();
         stored
     }

@@ -36,11 +36,10 @@ pub(super) async fn end_of(
     shard: u32,
     until: Timestamp,
 ) -> Result<End, Error> {
-    let now = Timestamp::now().as_millisecond() + client.clock_offset() * 1000;
-    let left = until.as_millisecond() - now;
-    if left > i64::try_from(BEFORE.as_millis()).unwrap_or(i64::MAX) {
+    if !is_near(client, until) {
         return Ok(End::NotYet);
     }
+    let left = milliseconds_until(client, until);
     let after = i64::try_from(AFTER.as_millis()).unwrap_or(i64::MAX);
     if let Some(wait) = u64::try_from(left + after).ok().filter(|wait| *wait > 0) {
         return Ok(End::Wait(Duration::from_millis(wait)));
@@ -48,6 +47,17 @@ pub(super) async fn end_of(
     // SLS counts in seconds: a part of one belongs to the export.
     let second = until.as_second() + i64::from(until.subsec_nanosecond() > 0);
     Ok(End::At(client.get_cursor(logstore, shard, CursorFrom::Time(second)).await?))
+}
+
+/// Whether an answer that is here now may hold logs that SLS received at that time or later.
+pub(super) fn is_near(client: &Client, until: Timestamp) -> bool {
+    milliseconds_until(client, until) <= i64::try_from(BEFORE.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// By the clock of SLS.
+fn milliseconds_until(client: &Client, until: Timestamp) -> i64 {
+    let now = Timestamp::now().as_millisecond() + client.clock_offset() * 1000;
+    until.as_millisecond() - now
 }
 
 /// Whether pulling at `cursor` has come to `end`.

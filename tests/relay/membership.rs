@@ -1,9 +1,13 @@
 //! A relay as one consumer of its group: what others do to the checkpoints, the shards and
 //! the group itself.
 
+use std::time::Duration;
+
 use sls_relay::config::Start;
+use sls_relay::emulator::sls::{Fault, FaultKind, Operation};
 use sls_relay::emulator::waf::Waf;
 use sls_relay::emulator::workload::Workload;
+use sls_relay::sls::Cursor;
 
 use crate::pipeline::{Ends, GROUP, Running, wait_for};
 
@@ -70,4 +74,31 @@ async fn a_group_that_was_deleted_skips_nothing_that_the_spool_knows_to_be_missi
     relay.stop().await;
     let report = ends.arrivals().report();
     assert!(report.is_faithful() && report.duplicates == 0, "{report}");
+}
+
+/// Taken at the checkpoint of another consumer, and not committed once before the end: the
+/// spool holds what comes behind that checkpoint all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pulled_from_the_checkpoint_of_another_is_not_pulled_again_after_a_restart() {
+    let ends = Ends::start(1, 1000).await;
+    let (client, begin) = (ends.client(), ends.emulator.begin_cursor(0).unwrap());
+    client.create_consumer_group(ends.logstore(), GROUP, 3, false).await.unwrap();
+    let second = Duration::from_secs(1);
+    client.heartbeat(ends.logstore(), GROUP, "another", &[], second).await.unwrap();
+    let begin = Cursor::new(begin);
+    client.update_checkpoint(ends.logstore(), GROUP, "another", 0, &begin).await.unwrap();
+    ends.emulator.expel(GROUP, "another");
+    let refused = Fault::new(FaultKind::InternalServerError).on(Operation::Checkpoint);
+    ends.emulator.faults().add(refused);
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    ends.all_arrived().await;
+    relay.stop().await;
+    assert_eq!(ends.committed(0), 0);
+    ends.emulator.faults().clear();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    wait_for("the checkpoint to reach the end", || ends.all_committed()).await;
+    relay.stop().await;
+    let report = ends.arrivals().report();
+    assert_eq!((report.delivered, report.duplicates, report.unknown), (1000, 0, 0));
 }
