@@ -126,7 +126,14 @@ impl Fetcher {
     pub(super) async fn pass(&mut self, tenure: &Tenure, expired: &Cursor, gap: &Gap) -> bool {
         let shard = std::sync::Arc::clone(&self.shard);
         let (to, groups) = (&gap.to, gap.groups);
-        let message = "SLS has deleted logs that were not pulled yet: the retention of the logstore is shorter than the outage was";
+        let message = match shard.source.on_expired {
+            OnExpired::Newest => {
+                "SLS has deleted logs that were not pulled yet: the retention of the logstore is shorter than the outage was. What it still has of them is passed over, as on_expired = \"newest\" says"
+            }
+            _ => {
+                "SLS has deleted logs that were not pulled yet: the retention of the logstore is shorter than the outage was"
+            }
+        };
         tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.gap", %expired, next = %to, groups, "{message}. Pulling goes on behind the gap");
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         let line = serde_json::json!({

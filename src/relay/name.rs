@@ -14,12 +14,26 @@ pub(crate) fn consumer_name(identity: &str) -> String {
     format!("{host}-{identity}")
 }
 
+/// What cannot be asked here, in a sandbox without sockets of this kind perhaps, is no proof
+/// of another process.
+#[cfg(target_os = "linux")]
+fn taken<T>(bound: io::Result<T>) -> io::Result<Option<T>> {
+    match bound {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be checked that no other sls-relay on this host uses the same consumer name");
+            Ok(None)
+        }
+    }
+}
+
 /// Held as long as this process uses the name. The system releases it when the process ends,
 /// however it ends.
 #[derive(Debug)]
 pub(crate) struct NameLock {
     #[cfg(target_os = "linux")]
-    _socket: std::os::unix::net::UnixListener,
+    _socket: Option<std::os::unix::net::UnixListener>,
 }
 
 impl NameLock {
@@ -36,7 +50,7 @@ impl NameLock {
         let name: String = format!("sls-relay/{consumer}");
         let name = name.get(name.len().saturating_sub(100)..).unwrap_or(&name);
         let address = SocketAddr::from_abstract_name(name)?;
-        Ok(Self { _socket: UnixListener::bind_addr(&address)? })
+        Ok(Self { _socket: taken(UnixListener::bind_addr(&address))? })
     }
 
     /// Nothing is checked here.
@@ -58,5 +72,12 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(held);
         NameLock::take(&name).expect("free again");
+    }
+
+    #[test]
+    fn only_an_address_in_use_is_another_process() {
+        let failed = |kind| taken::<()>(Err(io::Error::from(kind))).is_err();
+        assert!(failed(io::ErrorKind::AddrInUse));
+        assert!(!failed(io::ErrorKind::PermissionDenied) && !failed(io::ErrorKind::Unsupported));
     }
 }

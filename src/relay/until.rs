@@ -105,7 +105,7 @@ async fn all_done(
     let shards: Vec<u32> = match client.list_shards(&source.logstore).await {
         Ok(shards) => shards.into_iter().map(|shard| shard.shard).collect(),
         // Without the right to list them, those that were ever held are all that is known.
-        Err(error) if error.advice() == Advice::Operator => {
+        Err(error) if error.code() == "sls.forbidden" || error.advice() == Advice::Operator => {
             let shards = counters.shards().into_iter().filter(|(shard, _)| shard.source == key);
             shards.map(|(shard, _)| shard.shard).collect()
         }
@@ -126,4 +126,51 @@ async fn all_done(
         }
     }
     Ok(shards.iter().all(|shard| done.contains(shard)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::relay::supervisor::client;
+    use crate::sls::{CredentialSource, Credentials, Endpoint};
+    use crate::spool::ShardKey;
+
+    /// An SLS that lets nobody list shards, as it says so to some keys.
+    async fn without_the_right_to_list() -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            let body = r#"{"errorCode":"Unauthorized","errorMessage":"denied by sts or ram, action: log:ListShards"}"#;
+            let head = "HTTP/1.1 401 Unauthorized\r\nConnection: close";
+            let length = body.len();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let answer = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn without_the_right_to_list_shards_those_that_were_held_count() {
+        let endpoint = without_the_right_to_list().await;
+        let key = Credentials {
+            key_id: "id".to_owned(),
+            key_secret: "secret".to_owned(),
+            security_token: None,
+        };
+        let endpoint = Endpoint::parse(&endpoint).expect("an endpoint");
+        let source =
+            config::Source::new(endpoint, "project", "l", "g", CredentialSource::Static(key));
+        let client = client(&source, "test").expect("a client");
+        let counters = Counters::default();
+        let shard = counters.shard(&ShardKey { source: source.spool_key(), shard: 3 });
+        shard.exported.store(true, Ordering::Relaxed);
+        let mut done = BTreeSet::new();
+        let all = all_done(&client, &source, &counters, Timestamp::UNIX_EPOCH, &mut done).await;
+        assert!(all.expect("no error"), "the only shard that was held is exported");
+    }
 }
