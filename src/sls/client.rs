@@ -284,7 +284,7 @@ impl Client {
         if received.response.status().is_success() {
             Ok(received)
         } else {
-            Err(received.refuse().await)
+            Err(received.refuse(credentials).await)
         }
     }
 }
@@ -348,7 +348,7 @@ impl Received<'_> {
     }
 
     /// Reads an error answer, of whose body the beginning is enough.
-    async fn refuse(mut self) -> Error {
+    async fn refuse(mut self, credentials: &Credentials) -> Error {
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = self.chunk().await {
             body.extend_from_slice(&chunk);
@@ -356,10 +356,11 @@ impl Received<'_> {
                 break;
             }
         }
+        let body = credentials.hidden_in(&String::from_utf8_lossy(&body));
         let retry_after = text(self.headers(), header::RETRY_AFTER.as_str());
         let answer = Answer {
             status: self.response.status().as_u16(),
-            body: &body,
+            body: body.as_bytes(),
             request_id: &self.request_id(),
             date: self.date(),
             retry_after: retry_after

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sls_relay::sls::error::Context;
 use sls_relay::sls::refusal::Answer as Received;
-use sls_relay::sls::{Advice, CursorFrom, Error, Refusal};
+use sls_relay::sls::{Advice, Client, CredentialSource, Credentials, CursorFrom, Error, Refusal};
 
 use crate::stub::{Answer, Stub};
 use crate::{client, fixture, list, text};
@@ -217,4 +217,27 @@ async fn an_error_answer_arrives_with_all_it_says() {
     assert_eq!((error.code(), error.request_id()), ("sls.unavailable", None));
     let error = client.get_logstore("l").await.expect_err("no body");
     assert_eq!((error.code(), error.request_id()), ("sls.refused", Some("R43")));
+}
+
+/// The answer to a signature that does not match may repeat what was signed, and with it the
+/// token; a proxy's page may repeat the whole request.
+#[tokio::test]
+async fn an_answer_that_repeats_the_token_does_not_bring_it_into_the_error() {
+    let (secret, token) = ("SECRETsecret0001", "TOKEN/token+".repeat(60));
+    let echo = format!("not match, string to sign: GET x-acs-security-token:{token} by {secret}");
+    let json = serde_json::json!({ "errorCode": "SignatureNotMatch", "errorMessage": echo });
+    for body in [json.to_string(), echo] {
+        let stub = Stub::start(vec![Answer::status(401, &[], body.as_bytes())]).await;
+        let mut config = crate::config(&stub.endpoint);
+        config.credentials = CredentialSource::Static(Credentials {
+            key_id: "LTAI0000EXAMPLEKEYID01".into(),
+            key_secret: secret.into(),
+            security_token: Some(token.clone()),
+        });
+        let client = Client::new(config).expect("a client");
+        let error = client.get_project().await.expect_err("refused");
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("not match, string to sign"), "{shown}");
+        assert!(!shown.contains("TOKEN") && !shown.contains("SECRET"), "{shown}");
+    }
 }

@@ -53,6 +53,18 @@ pub struct Credentials {
     pub security_token: Option<String>,
 }
 
+impl Credentials {
+    /// A text from outside that may repeat what was sent, without secret and token.
+    pub(super) fn hidden_in(&self, text: &str) -> String {
+        let secrets = [Some(&self.key_secret), self.security_token.as_ref()];
+        secrets.into_iter().flatten().filter(|secret| !secret.is_empty()).fold(
+            text.to_owned(),
+            // JSON may be written with a \ in front of every slash.
+            |text, secret| text.replace(secret, "***").replace(&secret.replace('/', "\\/"), "***"),
+        )
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Credentials").field("key_id", &self.key_id).finish_non_exhaustive()
