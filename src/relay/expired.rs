@@ -16,6 +16,10 @@ use crate::spool::Tenure;
 /// How often a shard that stands still before a gap looks for a decision.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
+/// More log groups than a shard can take in within a retention of ten years, at 500 writes a
+/// second: then the logstore was deleted and made anew, and its numbers say nothing of the old.
+const MOST_GROUPS: u64 = 1_000_000_000_000;
+
 /// Where to go on after a refused cursor.
 pub(super) enum Onward {
     /// At this cursor, in the same tenure.
@@ -30,7 +34,7 @@ pub(super) enum Onward {
 pub(super) struct Gap {
     pub(super) to: Cursor,
     /// Log groups between the cursors; unknown when they are not of one shard.
-    groups: Option<u64>,
+    pub(super) groups: Option<u64>,
     /// When the checkpoint behind which logs are missing was committed, if it was.
     since: Option<Timestamp>,
     /// When SLS received the first log that is left.
@@ -114,7 +118,9 @@ impl Fetcher {
         let micros = since.and_then(|state| i64::try_from(state.update_time_us).ok());
         let groups = to.number().zip(expired.number());
         Gap {
-            groups: groups.and_then(|(to, from)| to.checked_sub(from)),
+            groups: groups
+                .and_then(|(to, from)| to.checked_sub(from))
+                .filter(|groups| *groups < MOST_GROUPS),
             to,
             since: micros.filter(|us| *us > 0).and_then(|us| Timestamp::from_microsecond(us).ok()),
             until: until.ok().and_then(|seconds| Timestamp::from_second(seconds).ok()),

@@ -172,6 +172,28 @@ async fn with_opaque_cursors() -> String {
     .await
 }
 
+#[tokio::test]
+async fn a_logstore_that_was_made_anew_is_a_gap_of_unknown_size() {
+    // The numbers of a shard begin with the time of its making, in nanoseconds.
+    let (before, anew) = (1_700_000_000_000_000_123, 1_700_086_400_000_000_000);
+    let oldest = Cursor::from_number(anew);
+    let body = format!(r#"{{"cursor":"{oldest}"}}"#);
+    let length = body.len();
+    let answer = format!("Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    let sls = answering(move |_| format!("200 OK\r\n{answer}")).await;
+    let (shard, _dir) = shard(&sls, PullBudget::new(1, 1), |_| {});
+    let (receipts, _taken) = mpsc::channel(8);
+    let mut fetcher = fetcher(&shard, receipts);
+    match fetcher.onward(&Cursor::from_number(before)).await {
+        Onward::Behind(gap) => assert_eq!((gap.to, gap.groups), (oldest, None)),
+        _ => panic!("it is gone"),
+    }
+    match fetcher.onward(&Cursor::from_number(anew - 7)).await {
+        Onward::Behind(gap) => assert_eq!(gap.groups, Some(7)),
+        _ => panic!("it is gone"),
+    }
+}
+
 /// An SLS whose pulls bring nothing but these headers.
 async fn with_headers(headers: String) -> String {
     let always = "Connection: close\r\nContent-Length: 0\r\nx-log-count: 0\r\nx-log-bodyrawsize: 0";
