@@ -140,7 +140,8 @@ impl Route {
         match self {
             Self::Direct => "no answer",
             Self::Address(_) => "no answer from the address to connect to",
-            Self::Proxy(_) | Self::Environment => "no answer through the proxy",
+            Self::Proxy(_) => "no answer through the proxy",
+            Self::Environment => "no answer (by the proxy that the environment names, if any)",
         }
     }
 }
