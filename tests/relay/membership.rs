@@ -71,3 +71,22 @@ async fn a_group_that_was_deleted_skips_nothing_that_the_spool_knows_to_be_missi
     let report = ends.arrivals().report();
     assert!(report.is_faithful() && report.duplicates == 0, "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_to_what_the_relay_itself_once_committed_is_obeyed() {
+    let ends = Ends::serve(Waf::new(7), 1, 100, |config| config.generator = None).await;
+    let workload = Workload::new(Waf::new(7), 1, 100, 10);
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    wait_for("the empty shard to be committed", || ends.all_committed()).await;
+    let begin = ends.emulator.begin_cursor(0).unwrap();
+    for group in 0..10 {
+        ends.emulator.put_group(0, &workload.group(0, group)).unwrap();
+    }
+    ends.all_arrived().await;
+    wait_for("the checkpoint to reach the end", || ends.all_committed()).await;
+    ends.emulator.set_checkpoint(GROUP, 0, &begin).unwrap();
+    wait_for("every log a second time", || ends.arrivals().report().duplicates == 100).await;
+    wait_for("the checkpoint to reach the end again", || ends.all_committed()).await;
+    relay.stop().await;
+}
