@@ -251,10 +251,13 @@ impl Checkpointer {
             }
         };
         let Some(checkpoint) = state.checkpoint else { return Ok(()) };
-        if self.commits.iter().any(|own| own == checkpoint.as_str()) {
+        let by_us = state.consumer == shard.consumer;
+        // An earlier one of ours may come late. Anybody else who names it wants it.
+        let newest = self.commits.back().is_some_and(|last| last == checkpoint.as_str());
+        if newest || (by_us && self.commits.iter().any(|own| own == checkpoint.as_str())) {
             return Ok(());
         }
-        if state.consumer == shard.consumer {
+        if by_us {
             // One from before it may be ours: a commit of an earlier life that was long under
             // way. Once; then it is put right.
             let last = self.commits.back().map(|last| Cursor::new(last.as_str()));

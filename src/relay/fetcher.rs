@@ -118,6 +118,11 @@ impl Fetcher {
         }
     }
 
+    /// Gives the checkpointer a receipt.
+    pub(super) async fn hand_on(&mut self, receipt: Receipt) {
+        let _ = self.receipts.send(receipt).await;
+    }
+
     async fn pull_all(&mut self, tenure: &Tenure, mut cursor: Cursor) -> Stopped {
         let stop = self.shard.stop.clone();
         while let Some(pulled) = stop.run_until_cancelled(self.pull(&cursor)).await {

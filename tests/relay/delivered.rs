@@ -101,3 +101,16 @@ async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
     wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
     relay.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_delivers_what_was_pulled_where_shards_are_handed_over_delivered() {
+    let ends = Ends::start(2, 8000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(delivered(&ends, dir.path())).await;
+    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 8000).await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    wait_for("the first logs", || ends.arrivals().report().delivered > 0).await;
+    relay.stop().await;
+    assert!(ends.all_committed(), "another relay would read some again");
+}
