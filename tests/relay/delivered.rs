@@ -91,9 +91,13 @@ async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
     let relay = Running::start(settings).await;
     ends.all_arrived().await;
     wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
+    let first_pull = || {
+        let again = ends.emulator.requests().split_off(pulled);
+        again.into_iter().find(|asked| asked.call == "PullLogs")
+    };
+    wait_for("a pull", || first_pull().is_some()).await;
     relay.stop().await;
     let end = ends.emulator.end_cursor(0).unwrap();
-    let again = ends.emulator.requests().split_off(pulled);
-    let first = again.iter().find(|asked| asked.call == "PullLogs").unwrap();
+    let first = first_pull().unwrap();
     assert_eq!(first.parameter("cursor"), Some(end.as_str()), "pulled from the spool's end on");
 }
