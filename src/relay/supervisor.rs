@@ -22,7 +22,7 @@ use crate::spool::{self, Options, Spool};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory for answers on their way into the spool, of all shards together, and pulls of one
 /// source at the same time.
-const PULL_BYTES: u64 = 32 << 20;
+const PULL_BYTES: u64 = 24 << 20;
 const PULLS: usize = 64;
 /// Time for batches on their way into the spool when the relay stops.
 const PULLING_ENDS_WITHIN: Duration = Duration::from_secs(20);
