@@ -3,6 +3,8 @@
 //! Our own position where the server's checkpoint is one we made, else the server's, else
 //! the configured start. An operator's reset, and the progress of another relay, are obeyed.
 
+use std::sync::PoisonError;
+
 use super::fetcher::Fetcher;
 use crate::config::{Checkpoint, Start};
 use crate::sls::{CheckpointState, Cursor, CursorFrom};
@@ -71,6 +73,7 @@ impl Fetcher {
                 }
             },
         };
+        shard.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&checkpoint);
         let checkpoint = checkpoint.map(|cursor| cursor.as_str().to_owned());
         let begun = shard.spool.begin(shard.key.clone(), start.clone(), checkpoint).await;
         let tenure = begun.map_err(|error| self.spool_failed(&error))?;
@@ -101,12 +104,14 @@ impl Fetcher {
     }
 
     /// Whether the server's checkpoint is one we made: then nothing lies between it and the
-    /// spool's position that the spool does not hold.
+    /// spool's position that the spool does not hold. Another one that the shard has passed
+    /// on its way may be an operator's reset, who names nobody.
     fn is_ours(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
-        let checkpoint = server.and_then(|state| state.checkpoint.as_ref());
-        let by_us = server
-            .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
-        known.is_ours(checkpoint.map(Cursor::as_str)) && (by_us || checkpoint.is_none())
+        let checkpoint = server.and_then(|state| state.checkpoint.as_ref()).map(Cursor::as_str);
+        let by = server.map_or("", |state| state.consumer.as_str());
+        let by_us = by == self.shard.consumer;
+        let stands = by.is_empty() && known.committed.as_deref() == checkpoint;
+        known.is_ours(checkpoint) && (by_us || stands || checkpoint.is_none())
     }
 
     fn is_behind(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
