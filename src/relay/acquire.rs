@@ -3,6 +3,8 @@
 //! Our own position where the server's checkpoint is one we made, else the server's, else
 //! the configured start. An operator's reset, and the progress of another relay, are obeyed.
 
+use std::sync::PoisonError;
+
 use super::fetcher::Fetcher;
 use crate::config::{Checkpoint, Start};
 use crate::sls::{CheckpointState, Cursor, CursorFrom};
@@ -71,6 +73,7 @@ impl Fetcher {
                 }
             },
         };
+        shard.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&checkpoint);
         let checkpoint = checkpoint.map(|cursor| cursor.as_str().to_owned());
         let begun = shard.spool.begin(shard.key.clone(), start.clone(), checkpoint).await;
         let tenure = begun.map_err(|error| self.spool_failed(&error))?;
@@ -101,11 +104,11 @@ impl Fetcher {
     }
 
     /// Whether the server's checkpoint is one we made, or still the one we began at: then
-    /// nothing lies between it and the spool's position that the spool does not hold.
+    /// nothing lies between it and the spool's position that the spool does not hold. Another
+    /// one that the shard has passed on its way may be an operator's reset, who names nobody.
     fn is_ours(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
         let checkpoint = server.and_then(|state| state.checkpoint.as_ref()).map(Cursor::as_str);
-        let by_us = server
-            .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
+        let by_us = server.is_some_and(|state| state.consumer == self.shard.consumer);
         // Who committed the last one that was seen, another consumer perhaps, is all the same.
         let unchanged = known.committed.as_deref() == checkpoint;
         known.is_ours(checkpoint) && (by_us || unchanged)
