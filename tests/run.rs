@@ -50,7 +50,8 @@ async fn an_export_ends_by_itself_when_everything_is_delivered() {
 
 #[test]
 fn a_time_that_is_none_and_an_export_of_nothing_are_refused() {
-    for wrong in [&["--until", "yesterday"][..], &["--until", "now", "--drain"]] {
+    let backwards = ["--since", "2026-02-01T00:00:00Z", "--until", "2026-01-01T00:00:00Z"];
+    for wrong in [&["--until", "yesterday"][..], &["--until", "now", "--drain"], &backwards] {
         let output = run(Path::new("/no/such/file"), wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{wrong:?}");
     }

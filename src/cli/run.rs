@@ -51,6 +51,12 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since >= until
+    {
+        output::error(&format!("error: nothing lies between --since {since} and --until {until}"));
+        return ExitCode::from(exit::USAGE);
+    }
     let loaded = match args.config.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,

@@ -135,7 +135,7 @@ fn report_equal_sources(tables: &[&GivenTable], resolved: &[Resolved], reports: 
         if let Some(first) = resolved[..later].iter().position(same) {
             reports.push(
                 Report::problem("config.duplicate_source", "two sources read the same logs")
-                    .at(&tables[later].place, "same endpoint, project, logstore and consumer group")
+                    .at(&tables[later].place, "same region, project, logstore and consumer group")
                     .at(&tables[first].place, "as this one")
                     .help("remove one of them: in one relay, one source of a group is enough"),
             );

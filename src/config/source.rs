@@ -17,7 +17,7 @@ pub(super) struct Resolved {
     pub(super) source: Read<Source>,
     /// The access key of its own.
     pub(super) key: Read<Option<CredentialSource>>,
-    /// Endpoint, project, logstore, consumer group.
+    /// Region, or the endpoint where it names none; project, logstore, consumer group.
     pub(super) reads: Option<Reads>,
 }
 
@@ -30,7 +30,7 @@ const HANDOVERS: [(&str, Handover); 2] =
 const ON_EXPIRED: [(&str, OnExpired); 3] =
     [("oldest", OnExpired::Oldest), ("newest", OnExpired::Newest), ("stop", OnExpired::Stop)];
 
-type Reads = (Endpoint, String, String, String);
+type Reads = (String, String, String, String);
 
 /// Reads one source; `only` tells that there is no other, so that it needs no name.
 /// `around` is the key for those that have none of their own.
@@ -96,7 +96,9 @@ pub(super) fn source(
     };
     let reads = match (&endpoint, &project, &logstore, &consumer_group) {
         (Ok(endpoint), Ok(project), Ok(logstore), Ok(group)) => {
-            Some((endpoint.clone(), project.clone(), logstore.clone(), group.clone()))
+            // A region has several endpoints, and SLS knows this relay by one name on all of them.
+            let place = endpoint.region().unwrap_or_else(|| endpoint.to_string());
+            Some((place, project.clone(), logstore.clone(), group.clone()))
         }
         _ => None,
     };

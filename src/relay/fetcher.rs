@@ -15,7 +15,7 @@ use super::expired::Onward;
 use super::pace::{self, Pace};
 use super::shard::Shard;
 use super::status::add;
-use super::unreadable::{Trials, Verdict, compression};
+use super::unreadable::{Trials, Verdict, compression, is_before};
 use super::until::{End, end_of, is_near, is_reached};
 use crate::sls::walk::{self, Summary};
 use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body};
@@ -53,6 +53,8 @@ pub(crate) struct Fetcher {
     pub(super) backoff: Backoff,
     pub(super) outage: Outage,
     pub(super) trials: Trials,
+    /// A filter that fails on logs.
+    pub(super) filter_failing: Outage,
     /// Refusals in a row of the cursor.
     pub(super) invalid: u32,
     /// Where an export ends, once it is known.
@@ -70,7 +72,7 @@ enum Pulled {
 }
 
 /// Why a pull brought nothing to go on with.
-enum Failure {
+pub(super) enum Failure {
     /// Try again after this time.
     Wait(Duration),
     /// SLS does not keep the log at the cursor any more.
@@ -111,6 +113,7 @@ impl Fetcher {
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
             outage: Outage::default(),
             trials: Trials::default(),
+            filter_failing: Outage::default(),
             invalid: 0,
             end: None,
             idle_since: None,
@@ -222,6 +225,10 @@ impl Fetcher {
         self.expected = answer.body.len() as u64;
         self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
+        if is_before(&answer.next_cursor, cursor) {
+            return Err(self.no_way_on(cursor, &answer));
+        }
+        self.note_filter(&answer);
         let at_end = answer.next_cursor == *cursor || answer.end_of_cursor;
         if answer.groups == 0 && answer.raw_size == 0 {
             self.readable();
@@ -231,12 +238,7 @@ impl Fetcher {
             return Ok(Pulled::Nothing { next_cursor, at_end });
         }
         let summary = match check(&answer) {
-            Ok(_) if answer.next_cursor == *cursor => {
-                if self.outage.failed(Instant::now()) != Say::Nothing {
-                    tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.cursor_stands", %cursor, request_id = %answer.request_id, "SLS answers with log groups and the cursor that was asked for: storing them would repeat them for ever; it is asked again");
-                }
-                return Err(Failure::Wait(self.backoff.next(Duration::from_secs(1))));
-            }
+            Ok(_) if answer.next_cursor == *cursor => return Err(self.no_way_on(cursor, &answer)),
             Ok(summary) => summary,
             Err(error) => {
                 let id = &answer.request_id;

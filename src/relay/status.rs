@@ -47,6 +47,8 @@ pub struct ShardCounters {
     pub gap_groups: AtomicU64,
     /// Answers that could not be read and were put into quarantine.
     pub unreadable: AtomicU64,
+    /// Logs on which SLS says that the filter failed.
+    pub filter_failed: AtomicU64,
     /// Whether another process was found to commit under our name.
     pub twin: AtomicBool,
     /// Whether the last answer reached the shard's end.
@@ -100,6 +102,8 @@ pub struct Snapshot {
     pub gap_groups: u64,
     /// Answers that could not be read and were put into quarantine.
     pub unreadable: u64,
+    /// Logs on which SLS says that the filter failed.
+    pub filter_failed: u64,
     /// Shards that another process commits under our name, and that stand still therefore.
     pub twins: u64,
     /// By source.
@@ -194,6 +198,7 @@ impl Counters {
             snapshot.gaps += read(&shard.gaps);
             snapshot.gap_groups += read(&shard.gap_groups);
             snapshot.unreadable += read(&shard.unreadable);
+            snapshot.filter_failed += read(&shard.filter_failed);
             snapshot.twins += u64::from(shard.twin.load(Ordering::Relaxed));
         }
         for (name, counters) in lock(&self.sources).iter() {

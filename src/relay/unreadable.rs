@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Say;
 use super::chain;
-use super::fetcher::Fetcher;
+use super::fetcher::{Failure, Fetcher};
 use super::notice::Notice;
 use super::status::add;
 use crate::sls::{Compression, Cursor, PullAnswer};
@@ -59,6 +59,29 @@ impl Fetcher {
             return Verdict::PutAside;
         }
         Verdict::Again(self.backoff.next(Duration::ZERO))
+    }
+
+    /// An answer whose cursor to go on with does not lead behind its log groups: to follow it
+    /// would repeat them for ever.
+    pub(super) fn no_way_on(&mut self, cursor: &Cursor, answer: &PullAnswer) -> Failure {
+        if self.outage.failed(Instant::now()) != Say::Nothing {
+            let (next_cursor, shard) = (&answer.next_cursor, &self.shard);
+            tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.cursor_stands", %cursor, %next_cursor, request_id = %answer.request_id, "SLS answers with a cursor to go on with that leads to the same log groups again; it is not followed and the same is asked again. If this goes on, set the shard's checkpoint by hand");
+        }
+        Failure::Wait(self.backoff.next(Duration::from_secs(1)))
+    }
+
+    /// Counts the logs on which SLS says that the filter failed, and says so now and then.
+    pub(super) fn note_filter(&mut self, answer: &PullAnswer) {
+        let Some(failed) = answer.filtered.map(|filtered| filtered.logs_failed) else { return };
+        if failed == 0 {
+            return;
+        }
+        let shard = &self.shard;
+        add(&shard.counters.filter_failed, failed);
+        if self.filter_failing.failed(Instant::now()) != Say::Nothing {
+            tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = "sls.filter_failed", logs = failed, request_id = %answer.request_id, "the query or processor of this source fails on logs, and SLS may leave them out: make it pass by what it does not expect");
+        }
     }
 
     /// An answer was read: what was tried is over.
@@ -133,6 +156,11 @@ impl Fetcher {
         });
         kept.await.unwrap_or(Err(spool::Error::Closed))
     }
+}
+
+/// Whether one cursor of a shard certainly lies before another.
+pub(super) fn is_before(one: &Cursor, other: &Cursor) -> bool {
+    one.number().zip(other.number()).is_some_and(|(one, other)| one < other)
 }
 
 /// The spool's word for a compression of SLS.

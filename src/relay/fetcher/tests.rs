@@ -138,33 +138,71 @@ async fn a_pull_that_waits_until_after_the_end_of_an_export_brings_nothing_behin
     }
 }
 
-/// An SLS whose cursors are no numbers, and which fails when first asked for a cursor's time.
-async fn with_opaque_cursors() -> String {
+/// An SLS that answers every request so: a status line, headers and a body.
+async fn answering(mut answer: impl FnMut(&str) -> String + Send + 'static) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
-        let mut failed = false;
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 4096];
             let read = stream.read(&mut request).await.unwrap_or(0);
-            let request = String::from_utf8_lossy(&request[..read]).into_owned();
-            let (status, body) = if request.contains("from=begin") {
-                ("200 OK", r#"{"cursor":"oldest"}"#)
-            } else if request.contains("from=end") {
-                ("200 OK", r#"{"cursor":"newest"}"#)
-            } else if request.contains("type=cursor_time") && std::mem::replace(&mut failed, true) {
-                ("200 OK", r#"{"cursor_time":1700000000}"#)
-            } else {
-                ("503 Busy", "")
-            };
-            let length = body.len();
-            let head =
-                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}");
-            let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
+            let answer = answer(&String::from_utf8_lossy(&request[..read]));
+            let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
         }
     });
     address
+}
+
+/// An SLS whose cursors are no numbers, and which fails when first asked for a cursor's time.
+async fn with_opaque_cursors() -> String {
+    let mut failed = false;
+    answering(move |request| {
+        let (status, body) = if request.contains("from=begin") {
+            ("200 OK", r#"{"cursor":"oldest"}"#)
+        } else if request.contains("from=end") {
+            ("200 OK", r#"{"cursor":"newest"}"#)
+        } else if request.contains("type=cursor_time") && std::mem::replace(&mut failed, true) {
+            ("200 OK", r#"{"cursor_time":1700000000}"#)
+        } else {
+            ("503 Busy", "")
+        };
+        let length = body.len();
+        format!("{status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    })
+    .await
+}
+
+/// An SLS whose pulls bring nothing but these headers.
+async fn with_headers(headers: String) -> String {
+    let always = "Connection: close\r\nContent-Length: 0\r\nx-log-count: 0\r\nx-log-bodyrawsize: 0";
+    answering(move |_| format!("200 OK\r\n{always}\r\n{headers}\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn a_cursor_to_go_on_with_that_leads_back_is_not_followed() {
+    let back = Cursor::from_number(5);
+    let sls = with_headers(format!("x-log-cursor: {back}")).await;
+    let (shard, _dir) = shard(&sls, PullBudget::new(1, 1), |_| {});
+    let (receipts, _taken) = mpsc::channel(8);
+    let mut fetcher = fetcher(&shard, receipts);
+    let pulled = fetcher.pull(&Cursor::from_number(9)).await;
+    assert!(matches!(pulled, Err(Failure::Wait(_))), "what was pulled would come again for ever");
+    assert!(matches!(fetcher.pull(&back).await, Ok(Pulled::Nothing { .. })));
+}
+
+#[tokio::test]
+async fn logs_on_which_a_filter_failed_are_counted() {
+    let next = Cursor::from_number(5);
+    let filtered = "x-log-rawdatasize: 900\r\nx-log-rawdatacount: 3\r\nx-log-failedlines: 7";
+    let sls = with_headers(format!("x-log-cursor: {next}\r\n{filtered}")).await;
+    let (shard, _dir) = shard(&sls, PullBudget::new(1, 1), |source| {
+        source.filter = Some(crate::sls::Filter::Query("* | where a > 1".to_owned()));
+    });
+    let (receipts, _taken) = mpsc::channel(8);
+    let mut fetcher = fetcher(&shard, receipts);
+    assert!(matches!(fetcher.pull(&Cursor::from_number(2)).await, Ok(Pulled::Nothing { .. })));
+    assert_eq!(read(&shard.counters.filter_failed), 7);
 }
 
 #[tokio::test]
