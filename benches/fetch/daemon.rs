@@ -108,7 +108,7 @@ fn text(service: &Service, dir: &Path, source: &str) -> String {
         r#"
 [spool]
 dir = "{spool}"
-max_bytes = "20 GiB"
+max_bytes = "10 GiB"
 
 [[source]]
 {endpoint}

@@ -3,8 +3,10 @@
 //! Our own position where the server's checkpoint is one we made, else the server's, else
 //! the configured start. An operator's reset, and the progress of another relay, are obeyed.
 
+use std::sync::PoisonError;
+
 use super::fetcher::Fetcher;
-use crate::config::Start;
+use crate::config::{Checkpoint, Start};
 use crate::sls::{CheckpointState, Cursor, CursorFrom};
 use crate::spool::{self, Tenure};
 
@@ -13,16 +15,20 @@ impl Fetcher {
     pub(super) async fn acquire(&mut self) -> (Tenure, Cursor) {
         loop {
             match self.try_acquire().await {
-                Ok(taken) => {
+                Ok((tenure, cursor, goes_on)) => {
                     self.recovered();
-                    return taken;
+                    if goes_on {
+                        self.owe(&tenure, &cursor).await;
+                    }
+                    return (tenure, cursor);
                 }
                 Err(pause) => tokio::time::sleep(pause).await,
             }
         }
     }
 
-    async fn try_acquire(&mut self) -> Result<(Tenure, Cursor), std::time::Duration> {
+    /// The last says whether pulling goes on where the spool ends.
+    async fn try_acquire(&mut self) -> Result<(Tenure, Cursor, bool), std::time::Duration> {
         let shard = std::sync::Arc::clone(&self.shard);
         let logstore = &shard.source.logstore;
         let server = shard.server_checkpoint().await.map_err(|error| self.failed(&error))?;
@@ -54,7 +60,7 @@ impl Fetcher {
                     let skips = |at: &Cursor| {
                         at.number().zip(cursor.number()).is_some_and(|(at, to)| at < to)
                     };
-                    match reached.filter(skips) {
+                    match reached.clone().filter(skips) {
                         Some(at) => (
                             at.as_str().to_owned(),
                             "has lost its checkpoint and goes on where the spool ends",
@@ -67,19 +73,42 @@ impl Fetcher {
                 }
             },
         };
+        shard.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&checkpoint);
         let checkpoint = checkpoint.map(|cursor| cursor.as_str().to_owned());
         let begun = shard.spool.begin(shard.key.clone(), start.clone(), checkpoint).await;
         let tenure = begun.map_err(|error| self.spool_failed(&error))?;
         tracing::info!(source = %shard.source.name, shard = shard.key.shard, cursor = %start, "shard taken, {why}");
-        Ok((tenure, Cursor::new(start)))
+        let start = Cursor::new(start);
+        let goes_on = reached.as_ref() == Some(&start);
+        Ok((tenure, start, goes_on))
+    }
+
+    /// What the spool holds of an earlier tenure and is not committed is owed as much as what
+    /// is pulled from now on: its receipt is made anew, for this tenure.
+    async fn owe(&mut self, tenure: &Tenure, cursor: &Cursor) {
+        let cursor = cursor.as_str();
+        let committed = self.shard.spool.shard(&self.shard.key).and_then(|known| known.committed);
+        let known = committed.as_deref() == Some(cursor);
+        let undelivered =
+            self.shard.source.checkpoint == Checkpoint::Delivered && self.shard.spool.waiting() > 0;
+        if known && !undelivered {
+            return;
+        }
+        loop {
+            let spool = self.shard.spool.clone();
+            match spool.progress(tenure, cursor.to_owned(), cursor.to_owned()).await {
+                Ok(receipt) => return self.hand_on(receipt).await,
+                Err(error) => tokio::time::sleep(self.spool_failed(&error)).await,
+            }
+        }
     }
 
     /// Whether the server's checkpoint is one we made, or still the one we began at: then
-    /// nothing lies between it and the spool's position that the spool does not hold.
+    /// nothing lies between it and the spool's position that the spool does not hold. Another
+    /// one that the shard has passed on its way may be an operator's reset, who names nobody.
     fn is_ours(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
         let checkpoint = server.and_then(|state| state.checkpoint.as_ref()).map(Cursor::as_str);
-        let by_us = server
-            .is_none_or(|state| state.consumer.is_empty() || state.consumer == self.shard.consumer);
+        let by_us = server.is_some_and(|state| state.consumer == self.shard.consumer);
         // Who committed the last one that was seen, another consumer perhaps, is all the same.
         let unchanged = known.committed.as_deref() == checkpoint;
         known.is_ours(checkpoint) && (by_us || unchanged)

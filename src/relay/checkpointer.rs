@@ -8,10 +8,11 @@
 //! [`super::marks`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, Outage, Say};
 use super::marks::Marks;
@@ -48,10 +49,11 @@ struct Checkpointer {
     shard: Arc<Shard>,
     backoff: Backoff,
     outage: Outage,
-    /// What was committed in this tenure, newest last. Until there is something, what the
-    /// server says is not known here.
+    /// What was committed in this tenure, newest last.
     commits: VecDeque<String>,
     looked: Instant,
+    /// A receipt has come: the shard is taken.
+    taken: bool,
     /// A cursor under our name was seen that is not among them.
     suspicious: bool,
     /// When the last commit is not waited for any more.
@@ -65,6 +67,7 @@ pub(crate) async fn run(shard: Arc<Shard>, receipts: Receiver<Receipt>) -> Commi
         outage: Outage::default(),
         commits: VecDeque::new(),
         looked: Instant::now(),
+        taken: false,
         suspicious: false,
         give_up: None,
         shard,
@@ -114,9 +117,11 @@ impl Checkpointer {
             Handover::Spooled => HAND_OVER,
             Handover::Delivered => shard.source.handover_timeout,
         };
-        // When the relay stops, the senders decide how long delivery is waited for.
+        // It counts from the end of pulling, whyever that ended. When the relay stops, the
+        // senders decide how long delivery is waited for.
+        let ended = CancellationToken::new();
         let given_back = async {
-            stopped_for(&shard.stop, wait).await;
+            stopped_for(&ended, wait).await;
             if shard.stopping.is_cancelled() {
                 std::future::pending::<()>().await;
             }
@@ -135,8 +140,14 @@ impl Checkpointer {
             let look = self.until_look();
             tokio::select! {
                 receipt = receipts.recv(), if pulling => match receipt {
-                    Some(receipt) => marks.push(receipt),
-                    None => pulling = false,
+                    Some(receipt) => {
+                        self.taken = true;
+                        marks.push(receipt);
+                    }
+                    None => {
+                        pulling = false;
+                        ended.cancel();
+                    }
                 },
                 changed = needed.changed() => {
                     if changed.is_err() {
@@ -195,6 +206,7 @@ impl Checkpointer {
             self.pause(wait).await?;
         }
         self.backoff.reset();
+        self.give_up = None;
         self.outage.recovered(Instant::now());
         add(&shard.counters.commits, 1);
         shard.spool.committed(shard.key.clone(), receipt.next_cursor().to_owned());
@@ -239,7 +251,9 @@ impl Checkpointer {
     async fn look(&mut self) -> Result<(), Committed> {
         self.looked = Instant::now();
         let shard = &self.shard;
-        if self.commits.is_empty() {
+        // Before the first commit it is what was found when the shard was taken.
+        let found = shard.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.commits.is_empty() && !self.taken {
             return Ok(());
         }
         let state = match shard.server_checkpoint().await {
@@ -251,10 +265,17 @@ impl Checkpointer {
             }
         };
         let Some(checkpoint) = state.checkpoint else { return Ok(()) };
-        if self.commits.iter().any(|own| own == checkpoint.as_str()) {
+        let by_us = state.consumer == shard.consumer;
+        // An earlier one of ours may come late. Anybody else who names it wants it.
+        let newest = self.commits.back().map(|last| Cursor::new(last.as_str())).or(found);
+        let newest = newest.as_ref() == Some(&checkpoint);
+        if newest || (by_us && self.commits.iter().any(|own| own == checkpoint.as_str())) {
             return Ok(());
         }
-        if state.consumer == shard.consumer {
+        if by_us {
+            if self.commits.is_empty() {
+                return Ok(());
+            }
             // One from before it may be ours: a commit of an earlier life that was long under
             // way. Once; then it is put right.
             let last = self.commits.back().map(|last| Cursor::new(last.as_str()));

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Sender;
 use super::backoff::{Backoff, Outage, Say};
 use super::chain;
 use super::expired::Onward;
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::shard::Shard;
 use super::status::add;
 use super::unreadable::{Trials, Verdict, compression, is_before};
@@ -121,6 +121,11 @@ impl Fetcher {
         }
     }
 
+    /// Gives the checkpointer a receipt.
+    pub(super) async fn hand_on(&mut self, receipt: Receipt) {
+        let _ = self.receipts.send(receipt).await;
+    }
+
     async fn pull_all(&mut self, tenure: &Tenure, mut cursor: Cursor) -> Stopped {
         let stop = self.shard.stop.clone();
         while let Some(pulled) = stop.run_until_cancelled(self.pull(&cursor)).await {
@@ -146,7 +151,7 @@ impl Fetcher {
                     }
                     let moved = cursor.as_str() != next_cursor;
                     cursor = Cursor::new(next_cursor);
-                    let idle = self.shard.source.idle_poll.mul_f64(0.8 + 0.4 * fastrand::f64());
+                    let idle = pace::idle_pause(self.shard.source.idle_poll, Instant::now());
                     // A filter left nothing of it: there may be more behind.
                     if moved { idle.min(FILTERED_PAUSE) } else { idle }
                 }

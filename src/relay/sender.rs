@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
@@ -72,8 +73,10 @@ impl Sender {
             every: destination.drain_every,
             idle: destination.drain_idle,
         };
+        let counters = shards.destination(&destination.name);
+        counters.next.store(start.position.seq, Ordering::Relaxed);
         Self {
-            counters: shards.destination(&destination.name),
+            counters,
             destination,
             spool,
             shards,
@@ -150,6 +153,7 @@ impl Sender {
 
     fn connected(&mut self, connection: &Connection) {
         self.was_connected = true;
+        self.counters.failing.store(false, Ordering::Relaxed);
         self.positions.alive(Instant::now());
         if let Some(lasted) = self.outage.recovered(Instant::now()) {
             tracing::info!(destination = %self.destination.name, peer = %connection.peer(), seconds = lasted.as_secs(), "receiver reached again");
@@ -214,6 +218,7 @@ impl Sender {
         let now = Instant::now();
         let logs = chunk.after.log.saturating_sub(self.positions.written().log);
         self.positions.wrote(chunk.after);
+        self.counters.next.store(chunk.after.position.seq, Ordering::Relaxed);
         if !datagram {
             self.plan.wrote(chunk.frames.len() as u64, now);
         }
@@ -267,6 +272,7 @@ impl Sender {
         let waiting =
             self.spool.durable().borrow().saturating_sub(self.positions.confirmed().position.seq);
         add(&self.counters.failures, 1);
+        self.counters.failing.store(true, Ordering::Relaxed);
         match self.outage.failed(Instant::now()) {
             Say::Nothing => {}
             Say::First => {
@@ -283,6 +289,7 @@ impl Sender {
     fn rewind(&mut self) {
         let written = self.positions.written();
         let confirmed = self.positions.abnormal_end();
+        self.counters.next.store(confirmed.position.seq, Ordering::Relaxed);
         let again = written.log.saturating_sub(confirmed.log);
         if again > 0 {
             add(&self.counters.resent, again);

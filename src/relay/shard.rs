@@ -1,7 +1,7 @@
 //! One held shard, from taking it to giving it up.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub(crate) struct Shard {
     pub(crate) consumer: String,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) budget: PullBudget,
+    /// The checkpoint that the server had when the shard was taken.
+    pub(crate) found: Mutex<Option<Cursor>>,
     /// Stop pulling, commit, give the shard back.
     pub(crate) stop: CancellationToken,
     /// The whole relay stops.

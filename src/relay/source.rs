@@ -293,6 +293,7 @@ impl Running {
             key,
             consumer: self.source.consumer.clone(),
             budget: self.source.budget.clone(),
+            found: std::sync::Mutex::default(),
             stop: stop.clone(),
             stopping: self.source.stop.clone(),
             finish: self.source.finish.clone(),

@@ -81,6 +81,10 @@ pub struct DestinationCounters {
     pub truncated: AtomicU64,
     /// Connections that ended abnormally or were refused.
     pub failures: AtomicU64,
+    /// The batch that is written next.
+    pub next: AtomicU64,
+    /// Whether the last connection ended abnormally or was refused.
+    pub failing: AtomicBool,
 }
 
 /// What [`Counters`] say at one moment.
@@ -171,6 +175,11 @@ impl Counters {
     /// The counters of a source.
     pub fn source(&self, name: &str) -> Arc<SourceCounters> {
         Arc::clone(lock(&self.sources).entry(name.to_owned()).or_default())
+    }
+
+    /// All destinations.
+    pub fn destinations(&self) -> Vec<Arc<DestinationCounters>> {
+        lock(&self.destinations).values().cloned().collect()
     }
 
     /// All shards that were ever held.

@@ -2,7 +2,8 @@
 //! heartbeats go on; then the senders; then the spool.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -13,7 +14,7 @@ use super::sender::Sender;
 use super::source::{self, Source};
 use super::status::{Counters, read};
 use super::until;
-use crate::config::Settings;
+use crate::config::{Handover, Settings};
 use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, PullBudget};
 use crate::spool::{self, Options, Spool};
 
@@ -21,10 +22,13 @@ use crate::spool::{self, Options, Spool};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory for answers on their way into the spool, of all shards together, and pulls of one
 /// source at the same time.
-const PULL_BYTES: u64 = 32 << 20;
+const PULL_BYTES: u64 = 24 << 20;
 const PULLS: usize = 64;
 /// Time for batches on their way into the spool when the relay stops.
 const PULLING_ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// Time that a stop gives to the delivery of what was pulled, where shards are handed over
+/// delivered. It counts from the beginning of the stop, so that one is not much longer.
+const REST_WITHIN: Duration = Duration::from_secs(15);
 /// How often the progress of each shard is logged.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
@@ -190,8 +194,15 @@ impl Relay {
 
     async fn stop(mut self) {
         tracing::info!("stopping: pulling ends");
+        let since = Instant::now();
         self.stop_sources.cancel();
         let _ = tokio::time::timeout(PULLING_ENDS_WITHIN, self.pulling.recv()).await;
+        let mut sources = self.exports.iter().map(|(_, source)| source.handover);
+        if sources.any(|handover| handover == Handover::Delivered) {
+            tracing::info!("stopping: what was pulled is sent");
+            let left = REST_WITHIN.saturating_sub(since.elapsed());
+            let _ = tokio::time::timeout(left, self.all_sent()).await;
+        }
         tracing::info!("stopping: what was sent is proven and confirmed");
         self.stop_senders.cancel();
         while self.senders.join_next().await.is_some() {}
@@ -204,6 +215,16 @@ impl Relay {
         let spool = self.spool;
         let _ = tokio::task::spawn_blocking(move || spool.close()).await;
         tracing::info!(pulled = snapshot.pulled, spooled = snapshot.spooled, "stopped");
+    }
+
+    /// Ends when everything in the spool is written to every destination that can be reached.
+    async fn all_sent(&self) {
+        let end = *self.spool.durable().borrow();
+        for destination in self.counters.destinations() {
+            while read(&destination.next) < end && !destination.failing.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Three relays share 16 shards while they are killed, stopped, cut off from SLS and left
-//! without their receivers. Killed ones come back with their spool.
+//! without their receivers. Killed ones come back with their spool. All receivers feed one
+//! account, so that it knows the order in which the logs of a shard came over all relays.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "shown where the test fails")]
@@ -27,18 +28,46 @@ const RELAYS: usize = 3;
 const RATE: u64 = 8;
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What the relays are configured with, and what then must hold.
+/// What the relays are configured with, what is done to them, and what then must hold.
 struct Plan {
     /// Lines of `[[source]]`, as `handover = "…"`.
     source: &'static str,
     /// Over all relays the logs of a shard arrive in their order.
     keeps_order: bool,
+    /// Relays only leave politely and join again, and nothing arrives twice.
+    graceful: bool,
+    /// How long logs are written.
+    seconds: u64,
 }
+
+/// Nothing but a kill or a partition takes a shard before its logs are delivered.
+const DELIVERED: &str = r#"
+checkpoint = "delivered"
+handover = "delivered"
+handover_timeout = "1 h"
+"#;
 
 /// `SLS_RELAY_CHAOS_SECONDS` for longer, `SLS_RELAY_SEED` for the same plan of faults.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_lose_nothing_through_kills_partitions_and_outages() {
-    Chaos::run(Plan { source: "", keeps_order: false }).await;
+    Chaos::run(Plan { source: "", keeps_order: false, graceful: false, seconds: 25 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_follow_delivery_keep_the_order_of_a_shard_through_all_of_it() {
+    let plan = Plan { source: DELIVERED, keeps_order: true, graceful: false, seconds: 25 };
+    Chaos::run(plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_join_and_leave_deliver_nothing_twice() {
+    Chaos::run(Plan { source: "", keeps_order: false, graceful: true, seconds: 15 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_join_and_leave_and_follow_delivery_keep_the_order_and_repeat_nothing() {
+    let plan = Plan { source: DELIVERED, keeps_order: true, graceful: true, seconds: 15 };
+    Chaos::run(plan).await;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +94,7 @@ struct Chaos {
 impl Chaos {
     async fn run(plan: Plan) {
         let env = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-        let seconds = env("SLS_RELAY_CHAOS_SECONDS").unwrap_or(25);
+        let seconds = env("SLS_RELAY_CHAOS_SECONDS").unwrap_or(plan.seconds);
         let seed = env("SLS_RELAY_SEED").unwrap_or_else(|| fastrand::u64(..));
         println!("seed {seed}, {seconds} s");
         let groups = (seconds * RATE).max(1);
@@ -91,6 +120,9 @@ impl Chaos {
             (0, Fault::Cut(link::State::Silent)),
             (1, Fault::Kill),
         ]);
+        if plan.graceful {
+            opening.clear();
+        }
         while written < groups {
             tokio::time::sleep(Duration::from_millis(20)).await;
             let due = begun.elapsed().as_millis() * u128::from(RATE) / 1000;
@@ -101,7 +133,8 @@ impl Chaos {
                 written += 1;
             }
             if begun.elapsed() >= next_fault {
-                let (at, fault) = opening.pop_front().unwrap_or_else(|| chaos.any_fault());
+                let (at, fault) =
+                    opening.pop_front().unwrap_or_else(|| chaos.any_fault(plan.graceful));
                 chaos.fault(at, fault).await;
                 next_fault = begun.elapsed() + Duration::from_millis(chaos.rng.u64(300..2500));
             }
@@ -109,8 +142,11 @@ impl Chaos {
         chaos.end(seed, &plan, &arrivals).await;
     }
 
-    fn any_fault(&mut self) -> (usize, Fault) {
+    fn any_fault(&mut self, graceful: bool) -> (usize, Fault) {
         let at = self.rng.usize(..RELAYS);
+        if graceful {
+            return (at, Fault::Stop);
+        }
         let fault = match self.rng.u8(..10) {
             0..=2 => Fault::Kill,
             3 => Fault::Stop,
@@ -218,6 +254,7 @@ impl Chaos {
         let wrong = (report.lost, report.corrupted, report.unknown);
         assert_eq!(wrong, (0, 0, 0), "seed {seed}: {report}");
         assert!(!plan.keeps_order || report.out_of_order == 0, "seed {seed}: {report}");
+        assert!(!plan.graceful || report.duplicates == 0, "seed {seed}: {report}");
     }
 }
 

@@ -178,7 +178,7 @@ timeout = "3 s"
 
     /// Lines of its log that must not be there.
     pub(crate) fn check_log(&self) {
-        let bad = ["spool.damage", "spool.behind", "sls.gap", "panicked"];
+        let bad = ["spool.damage", "spool.behind", "sls.gap", "sls.handover_timeout", "panicked"];
         let found = self.log.iter().find(|line| bad.iter().any(|bad| line.contains(bad)));
         assert!(found.is_none(), "{found:?}");
     }

@@ -6,7 +6,7 @@ use sls_relay::config::{Checkpoint, Handover, Settings};
 use sls_relay::emulator::receiver::Mode;
 use sls_relay::emulator::sls::{Fault, FaultKind, Operation};
 
-use crate::pipeline::{Ends, Running, wait_for};
+use crate::pipeline::{Ends, GROUP, Running, wait_for};
 
 fn delivered(ends: &Ends, dir: &std::path::Path) -> Settings {
     let mut settings = ends.settings(dir);
@@ -100,4 +100,70 @@ async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
     ends.all_arrived().await;
     wait_for("the checkpoints to reach the ends", || ends.all_committed()).await;
     relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_delivers_what_was_pulled_where_shards_are_handed_over_delivered() {
+    let ends = Ends::start(2, 8000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(delivered(&ends, dir.path())).await;
+    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 8000).await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    wait_for("the first logs", || ends.arrivals().report().delivered > 0).await;
+    relay.stop().await;
+    assert!(ends.all_committed(), "another relay would read some again");
+}
+
+/// Spools everything without a receiver, and has an operator set the checkpoint to a cursor
+/// that the spool has passed, while the relay runs or while it does not.
+async fn everything_from_a_reset_on_comes_again(while_it_runs: bool) {
+    let ends = Ends::start(1, 1000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = delivered(&ends, dir.path());
+    let mut relay = Running::start(settings.clone()).await;
+    wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 1000).await;
+    let key = relay.counters.shards()[0].0.clone();
+    let chain = relay.spool.shard(&key).unwrap().chain;
+    let reset = chain[1].clone();
+    let set = || ends.emulator.set_checkpoint(GROUP, 0, &reset).unwrap();
+    if while_it_runs {
+        set();
+    } else {
+        relay.stop().await;
+        set();
+        relay = Running::start(settings).await;
+    }
+    let end = chain.last().unwrap();
+    let pulled = |cursor: &str| {
+        let asked = ends.emulator.requests();
+        asked.iter().filter(|asked| asked.parameter("cursor") == Some(cursor)).count()
+    };
+    let (before, at_end) = (pulled(&reset), pulled(end));
+    wait_for("the shard to be pulled on or anew", || {
+        pulled(&reset) > before || pulled(end) > at_end + 20
+    })
+    .await;
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
+    wait_for("the checkpoint to reach the end", || ends.all_committed()).await;
+    wait_for("the spool to be empty", || relay.spool.waiting() == 0).await;
+    relay.stop().await;
+    let number = |cursor: &str| sls_relay::emulator::sls::cursor_number(cursor).unwrap();
+    let again = u64::try_from(number(end) - number(&reset)).unwrap() * 10;
+    assert!(again > 0);
+    let report = ends.arrivals().report();
+    assert!(report.is_faithful(), "{report}");
+    assert_eq!(report.duplicates, again, "all from there on comes again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_before_anything_is_delivered_is_obeyed_while_the_relay_runs() {
+    everything_from_a_reset_on_comes_again(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_before_anything_is_delivered_is_obeyed_at_the_next_start() {
+    everything_from_a_reset_on_comes_again(false).await;
 }

@@ -12,7 +12,7 @@ use crate::pipeline::{Ends, GROUP, Running, wait_for};
 
 /// The warnings of this thread; tests that look at them run all tasks on it.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Warnings(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Warnings {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -33,7 +33,7 @@ impl MakeWriter<'_> for Warnings {
 }
 
 impl Warnings {
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_max_level(tracing::Level::WARN)
@@ -44,8 +44,13 @@ impl Warnings {
 
     /// The lines about a group that is not as configured.
     fn of_group(&self) -> Vec<String> {
+        self.with("sls.group_differs")
+    }
+
+    /// The lines with a code.
+    pub(crate) fn with(&self, code: &str) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("sls.group_differs")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.contains(code)).map(str::to_owned).collect()
     }
 }
 

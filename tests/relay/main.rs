@@ -12,6 +12,7 @@ mod faults;
 mod filters;
 mod gaps;
 mod groups;
+mod handover;
 mod lag;
 mod membership;
 mod outages;

@@ -102,3 +102,22 @@ async fn what_was_pulled_from_the_checkpoint_of_another_is_not_pulled_again_afte
     let report = ends.arrivals().report();
     assert_eq!((report.delivered, report.duplicates, report.unknown), (1000, 0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_to_what_the_relay_itself_once_committed_is_obeyed() {
+    let ends = Ends::serve(Waf::new(7), 1, 100, |config| config.generator = None).await;
+    let workload = Workload::new(Waf::new(7), 1, 100, 10);
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    wait_for("the empty shard to be committed", || ends.all_committed()).await;
+    let begin = ends.emulator.begin_cursor(0).unwrap();
+    for group in 0..10 {
+        ends.emulator.put_group(0, &workload.group(0, group)).unwrap();
+    }
+    ends.all_arrived().await;
+    wait_for("the checkpoint to reach the end", || ends.all_committed()).await;
+    ends.emulator.set_checkpoint(GROUP, 0, &begin).unwrap();
+    wait_for("every log a second time", || ends.arrivals().report().duplicates == 100).await;
+    wait_for("the checkpoint to reach the end again", || ends.all_committed()).await;
+    relay.stop().await;
+}

@@ -65,6 +65,7 @@ fn shard(
         key,
         consumer: "test".to_owned(),
         budget,
+        found: std::sync::Mutex::default(),
         stop: CancellationToken::new(),
         stopping: CancellationToken::new(),
         finish: CancellationToken::new(),

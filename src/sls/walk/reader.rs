@@ -95,10 +95,17 @@ impl<'a> Reader<'a> {
     /// The next field, or none at the end of the message.
     #[inline]
     pub(super) fn next_field(&mut self) -> Result<Option<Field<'a>>, Fault> {
-        // Nearly all fields: a number below 16, delimited, shorter than 128 bytes.
-        if let [tag @ 8..0x80, length @ ..0x80, rest @ ..] = self.rest
+        // Nearly all fields: a number below 16, delimited, shorter than 128 bytes, or than 16 KiB.
+        let short = match self.rest {
+            [tag @ 8..0x80, length @ ..0x80, rest @ ..] => Some((tag, usize::from(*length), rest)),
+            [tag @ 8..0x80, low, high @ ..0x80, rest @ ..] => {
+                Some((tag, usize::from(low & 0x7F) | usize::from(*high) << 7, rest))
+            }
+            _ => None,
+        };
+        if let Some((tag, length, rest)) = short
             && tag & 7 == 2
-            && let Some((bytes, rest)) = rest.split_at_checked(usize::from(*length))
+            && let Some((bytes, rest)) = rest.split_at_checked(length)
         {
             self.rest = rest;
             let number = u32::from(tag >> 3);
