@@ -50,23 +50,23 @@ handover_timeout = "1 h"
 /// `SLS_RELAY_CHAOS_SECONDS` for longer, `SLS_RELAY_SEED` for the same plan of faults.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_lose_nothing_through_kills_partitions_and_outages() {
-    Chaos::run(Plan { source: "", keeps_order: false, graceful: false, seconds: 25 }).await;
+    Chaos::run(Plan { source: "", keeps_order: false, graceful: false, seconds: 16 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_that_follow_delivery_keep_the_order_of_a_shard_through_all_of_it() {
-    let plan = Plan { source: DELIVERED, keeps_order: true, graceful: false, seconds: 25 };
+    let plan = Plan { source: DELIVERED, keeps_order: true, graceful: false, seconds: 16 };
     Chaos::run(plan).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_that_join_and_leave_deliver_nothing_twice() {
-    Chaos::run(Plan { source: "", keeps_order: false, graceful: true, seconds: 15 }).await;
+    Chaos::run(Plan { source: "", keeps_order: false, graceful: true, seconds: 10 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_that_join_and_leave_and_follow_delivery_keep_the_order_and_repeat_nothing() {
-    let plan = Plan { source: DELIVERED, keeps_order: true, graceful: true, seconds: 15 };
+    let plan = Plan { source: DELIVERED, keeps_order: true, graceful: true, seconds: 10 };
     Chaos::run(plan).await;
 }
 
@@ -222,6 +222,9 @@ impl Chaos {
             |shard| self.sls.checkpoint(GROUP, shard) == self.sls.end_cursor(shard).ok();
         let all_committed = || (0..SHARDS).all(committed);
         wait_for("the checkpoints to reach the ends", all_committed, String::new).await;
+        // Also what others have delivered meanwhile.
+        let delivered = || self.relays.iter().all(Relay::has_delivered);
+        wait_for("every spool to be delivered", delivered, String::new).await;
         let mut spooled = 0;
         for at in 0..RELAYS {
             assert_eq!(self.relays[at].end(Signal::TERM).await, Some(0), "seed {seed}");

@@ -82,7 +82,7 @@ settle = "200 ms"
 drain_every = "1 s"
 drain_bytes = "1 MiB"
 drain_idle = "100 ms"
-timeout = "3 s"
+timeout = "10 s"
 "#,
             spool = dir.path().join("spool"),
             sls = link.addr,
@@ -130,6 +130,12 @@ timeout = "3 s"
     pub(crate) fn spool(&self) -> State {
         let spool = self.dir.path().join("spool");
         Inspection::open(&spool).map(|spool| spool.state()).unwrap_or_default()
+    }
+
+    /// Whether everything in its spool is confirmed.
+    pub(crate) fn has_delivered(&self) -> bool {
+        let state = self.spool();
+        state.destinations.get("syslog").is_some_and(|known| known.log == state.next_log)
     }
 
     /// Messages that came, less the logs that the spool knows to be confirmed.
@@ -186,6 +192,11 @@ timeout = "3 s"
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("relay at {} said:", self.link.addr);
+            let quiet = |line: &&String| !line.contains(" INFO ") || line.contains("again");
+            self.log.iter().filter(quiet).for_each(|line| println!("{line}"));
+        }
         if let Some((mut child, _)) = self.running.take() {
             let _ = child.kill();
             let _ = child.wait();
