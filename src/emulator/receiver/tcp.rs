@@ -141,7 +141,10 @@ impl Connection {
             let limit = match mode {
                 Mode::ResetAfter { bytes } if self.octets >= bytes => return self.reset(),
                 Mode::CloseAfter { messages } if self.messages >= messages => {
-                    return self.half_close().await;
+                    return match self.has_ended().await {
+                        true => self.at_end().await,
+                        false => self.half_close().await,
+                    };
                 }
                 Mode::Stall => {
                     self.until_switched().await;
@@ -171,6 +174,19 @@ impl Connection {
                     self.shared.counters.broken.fetch_add(1, Relaxed);
                     return;
                 }
+            }
+        }
+    }
+
+    /// Whether the peer's FIN is there already: then all before it counts as brought. To send
+    /// FIN and leave it unread would say to the peer that it was read.
+    async fn has_ended(&mut self) -> bool {
+        loop {
+            let read = self.frames.read(&mut self.stream, CHUNK);
+            match tokio::time::timeout(std::time::Duration::ZERO, read).await {
+                Ok(Ok(0)) => return self.deliver(Mode::Accept),
+                Ok(Ok(octets)) => self.octets += octets as u64,
+                Ok(Err(_)) | Err(_) => return false,
             }
         }
     }
