@@ -4,61 +4,19 @@
 
 #[path = "support/pipeline.rs"]
 mod pipeline;
+#[path = "support/process.rs"]
+mod process;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sls_relay::emulator::receiver::Mode;
 use sls_relay::emulator::waf::Waf;
 use sls_relay::spool::inspect::Inspection;
 
-use pipeline::{DEADLINE, Ends, wait_for};
-
-/// The binary with a configuration, until it is dropped.
-struct Process {
-    child: Child,
-    log: std::thread::JoinHandle<Vec<String>>,
-}
-
-impl Process {
-    fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sls-relay"))
-            .args(["run", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = std::thread::spawn(move || stderr.lines().map_while(Result::ok).collect());
-        Self { child, log }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// Waits for the end; returns how it ended and what it logged.
-    fn wait(mut self) -> (ExitStatus, Vec<String>) {
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            if start.elapsed() > DEADLINE {
-                self.child.kill().unwrap();
-                panic!("the relay did not end; it said: {:#?}", self.log.join().unwrap());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        (status, self.log.join().unwrap())
-    }
-}
+use pipeline::{Ends, wait_for};
+use process::Process;
 
 /// A configuration file as a user writes it, with everything quick.
 fn write_config(ends: &Ends, dir: &Path) -> std::path::PathBuf {

@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "shown where the test fails")]
 
 mod link;
+#[path = "../support/process.rs"]
+mod process;
 mod relay;
 
 use std::sync::{Arc, Mutex};

@@ -1,14 +1,11 @@
 //! One relay of the group: the real binary with a spool, a way to SLS and a receiver of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use sls_relay::emulator::arrivals::{Arrivals, body_of};
 use sls_relay::emulator::receiver::{Receiver, ReceiverConfig};
 use sls_relay::emulator::sls::{SlsConfig, SlsEmulator};
@@ -18,6 +15,7 @@ use sls_relay::spool::inspect::Inspection;
 use sls_relay::syslog::body;
 
 use crate::link::Link;
+use crate::process::Process;
 use crate::{GROUP, PER_GROUP};
 
 /// Every log that came, by connection.
@@ -29,7 +27,7 @@ pub(crate) struct Relay {
     came: Came,
     dir: tempfile::TempDir,
     config: PathBuf,
-    running: Option<(Child, JoinHandle<Vec<String>>)>,
+    running: Option<Process>,
     log: Vec<String>,
 }
 
@@ -97,17 +95,7 @@ timeout = "10 s"
     }
 
     pub(crate) fn start(&mut self) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sls-relay"))
-            .args(["run", "--config"])
-            .arg(&self.config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = std::thread::spawn(move || stderr.lines().map_while(Result::ok).collect());
-        self.running = Some((child, log));
+        self.running = Some(Process::start(&self.config));
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -116,12 +104,9 @@ timeout = "10 s"
 
     /// Ends it, and returns its exit code where it has one.
     pub(crate) async fn end(&mut self, signal: Signal) -> Option<i32> {
-        let (mut child, log) = self.running.take().unwrap();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-        let ended =
-            tokio::task::spawn_blocking(move || (child.wait().unwrap(), log.join().unwrap()));
-        let (status, log) = ended.await.unwrap();
+        let process = self.running.take().unwrap();
+        process.signal(signal);
+        let (status, log) = tokio::task::spawn_blocking(|| process.wait()).await.unwrap();
         self.log.extend(log);
         status.code()
     }
@@ -196,10 +181,6 @@ impl Drop for Relay {
             println!("relay at {} said:", self.link.addr);
             let quiet = |line: &&String| !line.contains(" INFO ") || line.contains("again");
             self.log.iter().filter(quiet).for_each(|line| println!("{line}"));
-        }
-        if let Some((mut child, _)) = self.running.take() {
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }

@@ -1,0 +1,64 @@
+//! The real binary as a child of a test.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long it may take to end before the test fails.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// `sls-relay run` with a configuration. It ends with its test, also when the test fails.
+pub(crate) struct Process {
+    child: Child,
+    log: Option<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Process {
+    pub(crate) fn start(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sls-relay"))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = std::thread::spawn(move || stderr.lines().map_while(Result::ok).collect());
+        Self { child, log: Some(log) }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end; returns how it ended and what it logged.
+    pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > DEADLINE {
+                self.child.kill().unwrap();
+                panic!(
+                    "the relay did not end; it said: {:#?}",
+                    self.log.take().unwrap().join().unwrap()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        (status, self.log.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
