@@ -5,6 +5,7 @@ use std::time::Duration;
 use sls_relay::config::{Checkpoint, Handover, Settings};
 use sls_relay::emulator::receiver::Mode;
 use sls_relay::emulator::sls::{Fault, FaultKind, Operation};
+use sls_relay::emulator::waf::Waf;
 
 use crate::pipeline::{Ends, GROUP, Running, wait_for};
 
@@ -69,14 +70,17 @@ async fn a_stop_commits_what_the_last_drain_confirmed_and_a_restart_repeats_noth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
-    let ends = Ends::start(1, 3000).await;
+    // So many batches that the chain of cursors does not reach back to the commit.
+    let ends = Ends::serve(Waf::new(7), 1, 3000, |config| config.max_raw_bytes = 1).await;
     let dir = tempfile::tempdir().unwrap();
     let mut settings = delivered(&ends, dir.path());
     settings.destinations[0].drain_bytes = 20_000;
     ends.receiver.set_mode(Mode::Refuse).await.unwrap();
     let relay = Running::start(settings.clone()).await;
     wait_for("everything to be spooled", || relay.counters.snapshot().spooled == 3000).await;
-    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    // Slowly, so that the commit is one of many to come.
+    let slowly = Mode::Slow { delay: Duration::from_millis(20), bytes: 4096 };
+    ends.receiver.set_mode(slowly).await.unwrap();
     wait_for("a commit", || !ends.emulator.checkpoint_log().is_empty()).await;
     // Carried out, and answered too late for the relay to hear of it.
     let slow = FaultKind::Slow(Duration::from_secs(60));
@@ -87,6 +91,8 @@ async fn a_commit_whose_answer_was_lost_is_known_as_ours_after_a_restart() {
     relay.stop().await;
     ends.emulator.faults().clear();
     ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    let behind = 300 - ends.committed(0);
+    assert!(behind > 128, "the lost commit is only {behind} batches behind");
     let pulled = ends.emulator.requests().len();
     let relay = Running::start(settings).await;
     let first = || {
