@@ -57,10 +57,7 @@ impl Fetcher {
                     let cursor = cursor.map_err(|error| self.failed(&error))?;
                     // The group was deleted, and its checkpoints with it: the logs behind the
                     // spool's end were never pulled, and to start behind them would lose them.
-                    let skips = |at: &Cursor| {
-                        at.number().zip(cursor.number()).is_some_and(|(at, to)| at < to)
-                    };
-                    match reached.clone().filter(skips) {
+                    match reached.clone().filter(|reached| reached.is_before(&cursor)) {
                         Some(at) => (
                             at.as_str().to_owned(),
                             "has lost its checkpoint and goes on where the spool ends",
@@ -115,11 +112,9 @@ impl Fetcher {
     }
 
     fn is_behind(&self, known: &spool::ShardState, server: Option<&CheckpointState>) -> bool {
-        let position = Cursor::new(known.position.as_str()).number();
-        server.is_some_and(|state| {
-            let checkpoint = state.checkpoint.as_ref().and_then(Cursor::number);
-            state.consumer == self.shard.consumer
-                && position.zip(checkpoint).is_some_and(|(position, at)| position < at)
+        let position = Cursor::new(known.position.as_str());
+        server.filter(|state| state.consumer == self.shard.consumer).is_some_and(|state| {
+            state.checkpoint.as_ref().is_some_and(|checkpoint| position.is_before(checkpoint))
         })
     }
 }

@@ -265,33 +265,26 @@ impl Checkpointer {
             }
         };
         let Some(checkpoint) = state.checkpoint else { return Ok(()) };
-        let by_us = state.consumer == shard.consumer;
-        // An earlier one of ours may come late. Anybody else who names it wants it.
-        let newest = self.commits.back().map(|last| Cursor::new(last.as_str())).or(found);
-        let newest = newest.as_ref() == Some(&checkpoint);
-        if newest || (by_us && self.commits.iter().any(|own| own == checkpoint.as_str())) {
+        let last = self.commits.back().map(|last| Cursor::new(last.as_str()));
+        if last.as_ref().or(found.as_ref()) == Some(&checkpoint) {
             return Ok(());
         }
-        if by_us {
-            if self.commits.is_empty() {
-                return Ok(());
-            }
-            // One from before it may be ours: a commit of an earlier life that was long under
-            // way. Once; then it is put right.
-            let last = self.commits.back().map(|last| Cursor::new(last.as_str()));
-            let before = checkpoint.number().zip(last.as_ref().and_then(Cursor::number));
-            if !self.suspicious && before.is_some_and(|(found, last)| found < last) {
-                self.suspicious = true;
-                if let Some(last) = last {
-                    let _ = shard.commit(&last).await;
-                }
-                return Ok(());
-            }
-            tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.twin", consumer = %shard.consumer, %checkpoint, "another process commits under this relay's consumer name, as a copy of this machine or of its spool would; the shard is not pulled here any more. Stop the other process, or stop it and remove the file \"identity\" from its spool directory, then restart this relay");
-            shard.counters.twin.store(true, std::sync::atomic::Ordering::Relaxed);
-            return Err(Committed::Twin);
+        if state.consumer != shard.consumer {
+            tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = "sls.checkpoint_set", consumer = %state.consumer, %checkpoint, "the checkpoint was set by somebody else; the shard is taken anew from there");
+            return Err(Committed::Refused);
         }
-        tracing::warn!(source = %shard.source.name, shard = shard.key.shard, code = "sls.checkpoint_set", consumer = %state.consumer, %checkpoint, "the checkpoint was set by somebody else; the shard is taken anew from there");
-        Err(Committed::Refused)
+        // An earlier one of ours may come late. Anybody else who names it wants it.
+        let ours = self.commits.iter().any(|own| own == checkpoint.as_str());
+        let Some(last) = last.filter(|_| !ours) else { return Ok(()) };
+        // One from before it may be ours: a commit of an earlier life that was long under way.
+        // Once; then it is put right.
+        if !self.suspicious && checkpoint.is_before(&last) {
+            self.suspicious = true;
+            let _ = shard.commit(&last).await;
+            return Ok(());
+        }
+        tracing::error!(source = %shard.source.name, shard = shard.key.shard, code = "sls.twin", consumer = %shard.consumer, %checkpoint, "another process commits under this relay's consumer name, as a copy of this machine or of its spool would; the shard is not pulled here any more. Stop the other process, or stop it and remove the file \"identity\" from its spool directory, then restart this relay");
+        shard.counters.twin.store(true, std::sync::atomic::Ordering::Relaxed);
+        Err(Committed::Twin)
     }
 }

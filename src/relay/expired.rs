@@ -148,8 +148,7 @@ impl Fetcher {
             "since": time(gap.since), "until": time(gap.until),
         });
         while let Err(error) = shard.note(line.clone()).await {
-            let pause = tokio::time::sleep(self.spool_failed(&error));
-            if shard.stop.run_until_cancelled(pause).await.is_none() {
+            if !self.is_tried_again(&error).await {
                 return false;
             }
         }

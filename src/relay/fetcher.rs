@@ -1,24 +1,22 @@
 //! Pulling one shard into the spool: cursor by cursor, each answer checked before it is
 //! stored and stored before it is committed.
 
-use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
+use super::answer::{batch, check};
 use super::backoff::{Backoff, Outage, Say};
 use super::chain;
 use super::expired::Onward;
 use super::pace::{self, Pace};
 use super::shard::Shard;
 use super::status::add;
-use super::unreadable::{Trials, Verdict, compression, is_before};
+use super::unreadable::{Trials, Verdict};
 use super::until::{End, end_of, is_near, is_reached};
-use crate::sls::walk::{self, Summary};
-use crate::sls::{Advice, Cursor, DecodeError, Error, PullAnswer, PullRequest, Room, body};
+use crate::sls::{Advice, Cursor, Error, PullAnswer, PullRequest, Room};
 use crate::spool::{self, Batch, Receipt, Tenure};
 
 /// Log groups asked for at first, and at most (SLS: 1 to 1000).
@@ -37,11 +35,6 @@ const IDLE_COMMIT: Duration = Duration::from_secs(30);
 const FILTERED_PAUSE: Duration = Duration::from_millis(50);
 /// Refusals of a cursor before it is believed to be expired.
 const EXPIRED_AFTER: u32 = 3;
-
-thread_local! {
-    /// Where answers are decompressed to be checked: one for each thread, not for each shard.
-    static RAW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// The task that pulls one shard.
 pub(crate) struct Fetcher {
@@ -201,14 +194,9 @@ impl Fetcher {
             shard.counters.exported.store(true, Ordering::Relaxed);
             return Ok(Pulled::Nothing { next_cursor: cursor.as_str().to_owned(), at_end: true });
         }
-        let request = PullRequest {
-            end_cursor: self.end.as_ref(),
-            filter: shard.source.filter.as_ref(),
-            max_raw_bytes: (count > 1).then_some(MAX_RAW),
-            budget: Some(&shard.budget),
-            expected: self.expected,
-            ..PullRequest::new(cursor, count)
-        };
+        let largest = (count > 1).then_some(MAX_RAW);
+        let request =
+            PullRequest { expected: self.expected, ..self.request(cursor, count, largest) };
         let sent = Instant::now();
         let answer = shard.client.pull_logs(&shard.source.logstore, shard.key.shard, request).await;
         let answer = match answer {
@@ -225,7 +213,7 @@ impl Fetcher {
         self.expected = answer.body.len() as u64;
         self.pace.pulled(sent, answer.looked_at().1);
         let next_cursor = answer.next_cursor.as_str().to_owned();
-        if is_before(&answer.next_cursor, cursor) {
+        if answer.next_cursor.is_before(cursor) {
             return Err(self.no_way_on(cursor, &answer));
         }
         self.note_filter(&answer);
@@ -269,6 +257,22 @@ impl Fetcher {
         Ok(Pulled::Batch { batch, more, at_end, room })
     }
 
+    /// What every pull of this shard has in common.
+    fn request<'a>(
+        &'a self,
+        cursor: &'a Cursor,
+        count: u32,
+        max_raw_bytes: Option<u64>,
+    ) -> PullRequest<'a> {
+        PullRequest {
+            end_cursor: self.end.as_ref(),
+            filter: self.shard.source.filter.as_ref(),
+            budget: Some(&self.shard.budget),
+            max_raw_bytes,
+            ..PullRequest::new(cursor, count)
+        }
+    }
+
     /// Learns where the export ends, as soon as that is certain.
     async fn find_end(&mut self, until: jiff::Timestamp) -> Result<(), Failure> {
         if self.end.is_some() {
@@ -305,14 +309,8 @@ impl Fetcher {
             Verdict::PutAside => {
                 let shard = Arc::clone(&self.shard);
                 let logstore = &shard.source.logstore;
-                let request = PullRequest {
-                    end_cursor: self.end.as_ref(),
-                    filter: shard.source.filter.as_ref(),
-                    max_raw_bytes: Some(u64::MAX),
-                    budget: Some(&shard.budget),
-                    expected: u64::MAX,
-                    ..PullRequest::new(cursor, 1)
-                };
+                let request =
+                    PullRequest { expected: u64::MAX, ..self.request(cursor, 1, Some(u64::MAX)) };
                 match shard.client.pull_logs(logstore, shard.key.shard, request).await {
                     Ok(answer) if answer.next_cursor != *cursor => {
                         Failure::Unreadable { answer: Box::new(answer), why: chain(error) }
@@ -350,9 +348,7 @@ impl Fetcher {
                     }
                 }
                 Err(error @ spool::Error::Io { .. }) => {
-                    let pause = tokio::time::sleep(self.spool_failed(&error));
-                    let stop = self.shard.stop.clone();
-                    if stop.run_until_cancelled(pause).await.is_none() {
+                    if !self.is_tried_again(&error).await {
                         return false;
                     }
                 }
@@ -437,56 +433,17 @@ impl Fetcher {
         self.backoff.next(Duration::ZERO)
     }
 
+    /// Waits before the disk is tried again. False when the shard is to stop instead.
+    pub(super) async fn is_tried_again(&mut self, error: &spool::Error) -> bool {
+        let pause = tokio::time::sleep(self.spool_failed(error));
+        self.shard.stop.run_until_cancelled(pause).await.is_some()
+    }
+
     pub(super) fn recovered(&mut self) {
         self.backoff.reset();
         if let Some(lasted) = self.outage.recovered(Instant::now()) {
             tracing::info!(source = %self.shard.source.name, shard = self.shard.key.shard, seconds = lasted.as_secs(), "pulling works again");
         }
-    }
-}
-
-/// Never store what nobody can read back: the body must decompress and parse.
-fn check(answer: &PullAnswer) -> Result<Summary, DecodeError> {
-    RAW.with_borrow_mut(|raw| {
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            body::decompress(answer.compression, &answer.body, answer.raw_size, raw)?;
-            match walk::summary(raw)? {
-                // What a filter's answer counts is only known from its description.
-                Summary { groups: 0, .. } if answer.groups > 0 && answer.filtered.is_none() => {
-                    let field = "first of the log groups that x-log-count announces";
-                    Err(DecodeError::Missing { at: raw.len(), field })
-                }
-                summary => Ok(summary),
-            }
-        }));
-        if raw.capacity() as u64 > 2 * TARGET_RAW {
-            *raw = Vec::new();
-        }
-        checked.unwrap_or(Err(DecodeError::Protobuf { at: 0, problem: "the decoder panicked" }))
-    })
-}
-
-fn batch(cursor: &Cursor, answer: PullAnswer, summary: &Summary, filtered: bool) -> Batch {
-    // x-log-read-last-cursor numbers the last group; the first follows from the count.
-    let before_last = u64::from(summary.groups).saturating_sub(1);
-    let first = answer.last_group_cursor.and_then(|last| last.checked_sub(before_last));
-    let received = answer.cursor_time.or(answer.date).map_or_else(
-        || jiff::Timestamp::now().as_millisecond(),
-        |seconds| seconds.saturating_mul(1000),
-    );
-    Batch {
-        cursor: cursor.as_str().to_owned(),
-        next_cursor: answer.next_cursor.as_str().to_owned(),
-        first_group_cursor: first,
-        groups: summary.groups,
-        logs: summary.logs,
-        query: filtered,
-        received_at: received,
-        min_time: summary.min_time.unwrap_or(0),
-        max_time: summary.max_time.unwrap_or(0),
-        raw_size: answer.raw_size,
-        compression: compression(answer.compression),
-        body: answer.body,
     }
 }
 

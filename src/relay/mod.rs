@@ -2,6 +2,7 @@
 //! one another except through the spool's quota.
 
 mod acquire;
+mod answer;
 mod backoff;
 mod checkpointer;
 mod connection;

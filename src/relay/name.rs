@@ -6,7 +6,8 @@
 
 use std::io;
 
-/// `HOST-XXXXXXXX`: stable over restarts, unlike any other relay's.
+/// The host's name and the digits of the spool's identity: stable over restarts, unlike any
+/// other relay's.
 pub(crate) fn consumer_name(identity: &str) -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let host: String =

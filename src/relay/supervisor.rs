@@ -98,6 +98,15 @@ impl Relay {
         for name in spool.set_destinations(&names).await? {
             tracing::warn!(destination = %name, code = "spool.destination_missing", "the spool holds logs for a destination that is not configured any more; configure it again, or let go of them with: sls-relay spool forget --destination {name}");
         }
+        let identity = spool::identity(spool.dir())?;
+        let consumer = consumer_name(&identity);
+        let name = match settings.sources.is_empty() {
+            true => None,
+            false => Some(
+                NameLock::take(&consumer)
+                    .map_err(|source| RelayError::NameInUse { name: consumer.clone(), source })?,
+            ),
+        };
         let counters = Arc::new(Counters::default());
         let (pulling, pulling_ends) = mpsc::channel(1);
         let budget = PullBudget::new(PULL_BYTES, PULLS);
@@ -110,7 +119,7 @@ impl Relay {
             stop_senders: CancellationToken::new(),
             finish: CancellationToken::new(),
             pulling: pulling_ends,
-            _name: None,
+            _name: name,
             exports: Vec::new(),
         };
         for destination in settings.destinations {
@@ -118,14 +127,6 @@ impl Relay {
             let sender =
                 Sender::new(Arc::new(destination), spool.clone(), Arc::clone(&counters), stop);
             relay.senders.spawn(sender.run());
-        }
-        let identity = spool::identity(spool.dir())?;
-        let consumer = consumer_name(&identity);
-        if !settings.sources.is_empty() {
-            let name = NameLock::take(&consumer);
-            relay._name = Some(
-                name.map_err(|source| RelayError::NameInUse { name: consumer.clone(), source })?,
-            );
         }
         for settings in settings.sources {
             let client = client(&settings, &identity)?;

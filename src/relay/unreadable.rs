@@ -104,12 +104,8 @@ impl Fetcher {
         let copy = loop {
             match self.quarantine(cursor, answer, why).await {
                 Ok(copy) => break copy,
-                Err(error) => {
-                    let pause = tokio::time::sleep(self.spool_failed(&error));
-                    if shard.stop.run_until_cancelled(pause).await.is_none() {
-                        return false;
-                    }
-                }
+                Err(error) if self.is_tried_again(&error).await => {}
+                Err(_) => return false,
             }
         };
         let message =
@@ -156,11 +152,6 @@ impl Fetcher {
         });
         kept.await.unwrap_or(Err(spool::Error::Closed))
     }
-}
-
-/// Whether one cursor of a shard certainly lies before another.
-pub(super) fn is_before(one: &Cursor, other: &Cursor) -> bool {
-    one.number().zip(other.number()).is_some_and(|(one, other)| one < other)
 }
 
 /// The spool's word for a compression of SLS.

@@ -37,6 +37,11 @@ impl Cursor {
         }
         std::str::from_utf8(&decoded).ok()?.parse().ok()
     }
+
+    /// Whether this cursor certainly lies before `other` of the same shard.
+    pub fn is_before(&self, other: &Cursor) -> bool {
+        self.number().zip(other.number()).is_some_and(|(one, other)| one < other)
+    }
 }
 
 impl fmt::Display for Cursor {
@@ -54,6 +59,14 @@ mod tests {
         for number in [0, 1, 1_736_899_200_123_456_790, u64::MAX] {
             assert_eq!(Cursor::from_number(number).number(), Some(number));
         }
+    }
+
+    #[test]
+    fn a_cursor_is_before_another_only_where_both_have_numbers() {
+        let (one, two, other) = (Cursor::from_number(9), Cursor::from_number(10), Cursor::new("x"));
+        assert!(one.is_before(&two));
+        assert!(!two.is_before(&one) && !one.is_before(&one));
+        assert!(!other.is_before(&two) && !one.is_before(&other));
     }
 
     #[test]

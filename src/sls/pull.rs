@@ -79,7 +79,7 @@ pub struct PullAnswer {
     /// When SLS received the log group at the cursor, seconds since the epoch
     /// (`x-log-cursor-time`).
     pub cursor_time: Option<i64>,
-    /// Whether this is all the shard has for now (`x-log-end-of-cursor`). Not all regions
+    /// Whether this is all the shard had when it was asked (`x-log-end-of-cursor`). Not all regions
     /// may say so; the cursor standing still says it too.
     pub end_of_cursor: bool,
     /// What the filter did; none without one, or when SLS does not say.

@@ -6,6 +6,7 @@ use crate::config::Source;
 use crate::emulator::sls::{Fault, FaultKind, Operation, SlsConfig, SlsEmulator};
 use crate::relay::status::{Counters, read};
 use crate::relay::supervisor::client;
+use crate::sls::walk::Summary;
 use crate::sls::wire::{Log, LogGroup};
 use crate::sls::{CredentialSource, Credentials, Endpoint, PullBudget};
 use crate::spool::{Options, ShardKey, Spool};
