@@ -167,8 +167,7 @@ struct Spooled<'a> {
 
 impl<'a> Spooled<'a> {
     fn new(dir: &Path, producers: usize, runtime: &'a Runtime) -> Self {
-        let options =
-            Options { dir: dir.to_owned(), max_bytes: 8 << 30, min_free_bytes: 256 << 20 };
+        let options = Options { min_free_bytes: 256 << 20, ..Options::new(dir, 8 << 30) };
         let (spool, _) = Spool::open(&options).unwrap();
         let producers = runtime.block_on(async {
             spool.set_destinations(&["siem".to_owned()]).await.unwrap();

@@ -130,7 +130,7 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<Account> {
     let port = receiver.tcp_addr().map_or(0, |address| address.port());
 
     let settings = Settings {
-        spool: SpoolSettings { dir: dir.to_owned(), max_bytes: 4 << 30, min_free_bytes: 64 << 20 },
+        spool: SpoolSettings { min_free_bytes: 64 << 20, ..SpoolSettings::new(dir, 4 << 30) },
         sources: vec![source(&emulator.endpoint(), project, logstore, key)?],
         destinations: vec![destination(&format!("tcp://127.0.0.1:{port}"))?],
         log: LogSettings { level: "info".to_owned(), format: LogFormat::Text },

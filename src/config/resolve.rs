@@ -12,6 +12,7 @@ use super::schema::TABLES;
 use super::settings::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
 use super::source::{Resolved, source};
 use super::value::{choice, level};
+use crate::spool::Retention;
 
 /// The tables as settings, unless a problem was reported.
 pub(super) fn resolve(
@@ -48,8 +49,12 @@ fn spool(table: &GivenTable, reports: &mut Vec<Report>) -> Read<SpoolSettings> {
     let dir = reader.text("dir", |text| Ok::<_, String>(PathBuf::from(text)));
     let max_bytes = reader.size("max_bytes");
     let min_free_bytes = reader.size("min_free_bytes");
+    let time = reader.span("retain");
+    let bytes = reader.size("retain_bytes");
     reader.finish();
-    Ok(SpoolSettings { dir: dir?, max_bytes: max_bytes?, min_free_bytes: min_free_bytes? })
+    let retention = Retention { time: time?, bytes: bytes? };
+    let (dir, max_bytes, min_free_bytes) = (dir?, max_bytes?, min_free_bytes?);
+    Ok(SpoolSettings { dir, max_bytes, min_free_bytes, retention })
 }
 
 fn log(table: &GivenTable, reports: &mut Vec<Report>) -> Read<LogSettings> {

@@ -175,6 +175,20 @@ static SPOOL: &[Key] = &[
         "Most the spool takes of the disk; when it is full, logs stay with SLS.",
     ),
     size("min_free_bytes", 0..=u64::MAX, "1 GiB", "What is left free of the file system."),
+    span(
+        "retain",
+        0,
+        // Ten years.
+        3_652 * 24 * 3_600_000,
+        "0 s",
+        "How long delivered logs stay for `spool replay`; new logs take their room when it is short.",
+    ),
+    size(
+        "retain_bytes",
+        0..=u64::MAX,
+        "10 GiB",
+        "Most that delivered logs take; max_bytes covers them, too.",
+    ),
 ];
 
 static SOURCE: &[Key] = &[

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
+use crate::spool::Retention;
 use crate::syslog::{Facility, Format, Framing, Severity, Target};
 
 /// Everything the relay needs to run.
@@ -28,6 +29,16 @@ pub struct SpoolSettings {
     pub max_bytes: u64,
     /// Bytes of the file system to leave free.
     pub min_free_bytes: u64,
+    /// What is kept of delivered segments.
+    pub retention: Retention,
+}
+
+impl SpoolSettings {
+    /// A spool of `max_bytes` in `dir` that may fill the disk and keeps nothing delivered.
+    pub fn new(dir: impl Into<PathBuf>, max_bytes: u64) -> Self {
+        let (dir, retention) = (dir.into(), Retention::default());
+        Self { dir, max_bytes, min_free_bytes: 0, retention }
+    }
 }
 
 /// Two small reads for each shard that is behind.

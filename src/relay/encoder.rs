@@ -86,7 +86,7 @@ struct Done;
 impl Encoder {
     fn run(mut self, runtime: &tokio::runtime::Handle) {
         let mut durable = self.spool.durable();
-        let mut reader = self.spool.reader(self.from.position.seq);
+        let mut reader = self.spool.delivery_reader(self.from.position.seq);
         loop {
             durable.mark_unchanged();
             let done = match reader.read() {

@@ -55,8 +55,7 @@ mod tests {
     /// Receipts that end at 0, 0, 0…: the spool makes them, nothing else can.
     async fn receipts(count: u32) -> Vec<Receipt> {
         let dir = tempfile::tempdir().expect("a directory");
-        let options =
-            Options { dir: dir.path().to_owned(), max_bytes: 16 << 20, min_free_bytes: 0 };
+        let options = Options::new(dir.path(), 16 << 20);
         let (spool, _) = Spool::open(&options).expect("a spool");
         let key = ShardKey { source: "s".to_owned(), shard: 0 };
         let tenure = spool.begin(key, "0".to_owned(), None).await.expect("a tenure");

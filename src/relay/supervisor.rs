@@ -89,6 +89,7 @@ impl Relay {
             dir: settings.spool.dir.clone(),
             max_bytes: settings.spool.max_bytes,
             min_free_bytes: settings.spool.min_free_bytes,
+            retention: settings.spool.retention,
         };
         let opened = tokio::task::spawn_blocking(move || Spool::open(&options)).await;
         let (spool, opened) =

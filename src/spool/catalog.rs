@@ -171,7 +171,7 @@ fn open(dir: &Path) -> Result<Open, String> {
             .flush_every_ms(Some(10_000));
         let db = config.open()?;
         Ok(Open {
-            batches: db.open_tree("batches")?,
+            batches: db.open_tree("batches-2")?,
             destinations: db.open_tree("destinations")?,
             shards: db.open_tree("shards")?,
             db,

@@ -3,13 +3,14 @@
 use tokio::sync::oneshot;
 
 use super::Receipt;
-use super::entry::{Batch, Change, Header, ShardKey};
+use super::entry::{Batch, Change, Header, Origin, ShardKey};
 use super::error::Error;
+use super::format::MAX_BODY;
 use super::segment::NewEntry;
 
 /// What the writer is asked to do.
 pub(crate) enum Command {
-    /// Store a batch, or progress without one.
+    /// Store a batch, or progress without one. The tenure counts for live ones only.
     Append {
         tenure: u64,
         key: ShardKey,
@@ -35,8 +36,25 @@ pub(crate) enum Command {
 
 /// What moves a shard on.
 pub(crate) enum Append {
-    Batch { batch: Batch, body_crc: u32 },
+    Batch { batch: Batch, body_crc: u32, origin: Origin },
     Progress { cursor: String, next_cursor: String },
+}
+
+impl Append {
+    /// A batch, with the checksum of its body: the one costly thing that the caller's thread
+    /// can do before the writer's.
+    pub(crate) fn of(batch: Batch, origin: Origin) -> Result<Self, Error> {
+        if batch.body.len() > MAX_BODY {
+            return Err(Error::TooLarge { size: batch.body.len(), limit: MAX_BODY });
+        }
+        let body_crc = crc32c::crc32c(&batch.body);
+        Ok(Self::Batch { batch, body_crc, origin })
+    }
+
+    /// Whether it continues its shard.
+    pub(crate) fn is_live(&self) -> bool {
+        !matches!(self, Self::Batch { origin: Origin::Refetch | Origin::Import, .. })
+    }
 }
 
 /// An accepted command on its way through a group.
@@ -55,7 +73,9 @@ impl Pending {
     /// Where this leaves `key`, if it moves it.
     pub(crate) fn moves(&self, key: &ShardKey) -> Option<&str> {
         match &self.entry.header {
-            Header::Batch(batch) if batch.key == *key => Some(&batch.next_cursor),
+            Header::Batch(batch) if batch.key == *key && batch.origin == Origin::Live => {
+                Some(&batch.next_cursor)
+            }
             Header::Progress(progress) if progress.key == *key => Some(&progress.next_cursor),
             _ => None,
         }

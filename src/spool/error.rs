@@ -82,6 +82,14 @@ pub enum Error {
         /// What is needed.
         minimum: u64,
     },
+    /// A batch cannot be held or dropped any more.
+    #[error("batch {seq} {why}")]
+    OutOfReach {
+        /// The batch.
+        seq: u64,
+        /// Why, and what to do.
+        why: &'static str,
+    },
     /// The spool is being closed.
     #[error("the spool is closed")]
     Closed,
@@ -99,6 +107,7 @@ impl Error {
             Self::InUse { .. } => "spool.in_use",
             Self::NewerFormat { .. } => "spool.newer_format",
             Self::QuotaTooSmall { .. } => "spool.quota_too_small",
+            Self::OutOfReach { .. } => "spool.out_of_reach",
             Self::Closed => "spool.closed",
         }
     }

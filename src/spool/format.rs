@@ -19,8 +19,8 @@ pub(crate) const GROUP_MAGIC: &[u8; 4] = b"SGRP";
 pub(crate) const ENTRY_MAGIC: &[u8; 4] = b"SENT";
 const TRAILER_MAGIC: &[u8; 4] = b"SEND";
 const VERSION: u16 = 1;
-/// Layout version of the encoded entry headers written today.
-pub(crate) const HEADER_VERSION: u8 = 1;
+/// Newest version of a segment file this program reads; it writes this one.
+const FILE_VERSION: u16 = 2;
 
 /// What an entry holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Progress = 2,
     Snapshot = 3,
     Journal = 4,
+    Footer = 5,
 }
 
 impl Kind {
@@ -38,8 +39,17 @@ impl Kind {
             2 => Self::Progress,
             3 => Self::Snapshot,
             4 => Self::Journal,
+            5 => Self::Footer,
             _ => return None,
         })
+    }
+
+    /// Layout version of the encoded header as it is written today. Older ones are read.
+    pub(crate) fn version(self) -> u8 {
+        match self {
+            Self::Progress | Self::Footer => 1,
+            Self::Batch | Self::Snapshot | Self::Journal => 2,
+        }
     }
 }
 
@@ -47,7 +57,7 @@ impl Kind {
 pub(crate) fn file_header(segment: u64, created_ms: u64) -> [u8; FILE_HEADER] {
     let mut out = [0; FILE_HEADER];
     out[..8].copy_from_slice(FILE_MAGIC);
-    out[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    out[8..10].copy_from_slice(&FILE_VERSION.to_le_bytes());
     out[12..20].copy_from_slice(&segment.to_le_bytes());
     out[20..28].copy_from_slice(&created_ms.to_le_bytes());
     seal(&mut out);
@@ -57,8 +67,18 @@ pub(crate) fn file_header(segment: u64, created_ms: u64) -> [u8; FILE_HEADER] {
 /// Checks a segment file's header and returns the segment id in it.
 pub(crate) fn parse_file_header(bytes: &[u8]) -> Option<u64> {
     let bytes: &[u8; FILE_HEADER] = bytes.get(..FILE_HEADER)?.try_into().ok()?;
-    let valid = &bytes[..8] == FILE_MAGIC && u16_at(bytes, 8) == VERSION && sealed(bytes);
+    let known = (1..=FILE_VERSION).contains(&u16_at(bytes, 8));
+    let valid = &bytes[..8] == FILE_MAGIC && known && sealed(bytes);
     valid.then(|| u64_at(bytes, 12))
+}
+
+/// Whether this is the header of a segment file of a version to come.
+pub(crate) fn is_newer(bytes: &[u8]) -> bool {
+    let header: Option<&[u8; FILE_HEADER]> =
+        bytes.get(..FILE_HEADER).and_then(|bytes| bytes.try_into().ok());
+    header.is_some_and(|bytes| {
+        &bytes[..8] == FILE_MAGIC && u16_at(bytes, 8) > FILE_VERSION && sealed(bytes)
+    })
 }
 
 /// Header of a group.
@@ -153,7 +173,7 @@ impl EntryPrefix {
     ) -> Vec<u8> {
         let mut out = Vec::with_capacity(ENTRY_PREFIX + header.len());
         out.extend_from_slice(ENTRY_MAGIC);
-        out.extend_from_slice(&[HEADER_VERSION, kind as u8, 0, 0]);
+        out.extend_from_slice(&[kind.version(), kind as u8, 0, 0]);
         out.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&body_len.to_le_bytes());
         out.extend_from_slice(&body_crc.to_le_bytes());
@@ -177,9 +197,9 @@ impl EntryPrefix {
             body_crc: u32_at(bytes, 16),
             head_crc: u32_at(bytes, 20),
         };
-        // Only a snapshot is large: a forged length must not make a reader of damage slow.
+        // Few are large: a forged length must not make a reader of damage slow.
         let longest = match prefix.kind {
-            Kind::Snapshot => MAX_HEADER,
+            Kind::Snapshot | Kind::Footer => MAX_HEADER,
             Kind::Journal => MAX_HEADER / 16,
             Kind::Batch | Kind::Progress => MAX_HEADER / 256,
         };

@@ -10,14 +10,14 @@ use bytes::Bytes;
 
 use super::catalog::Catalog;
 use super::disk::{Disk, DiskFile};
-use super::entry::{BatchHeader, Change, Header, Position, Progress};
+use super::entry::{BatchHeader, Change, Header, Origin, Position, Progress};
 use super::error::Error;
 use super::format::{
     self, ENTRY_PREFIX, EntryPrefix, FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, Kind,
     seal,
 };
 use super::recover::{Recovered, recover};
-use super::scan::{Found, Piece, Scan, headers, read_body, salvage, scan};
+use super::scan::{Bodies, Found, Piece, Scan, batches, headers, read_body, salvage, scan};
 use super::segment::{self, NewEntry, Segment};
 use super::shared::Shared;
 use super::sim::SimDisk;
@@ -62,7 +62,7 @@ pub fn segment(data: &[u8]) {
 
 /// Decodes the bytes as an encoded header, and applies it to the state of a spool.
 ///
-/// Layout: one byte kind (modulo 4), the encoded header. The bytes need not come out of
+/// Layout: one byte kind and layout (modulo 7), the encoded header. The bytes need not come out of
 /// encoding again: bincode reads integers that are longer than needed, and a map in any
 /// order. The value must, and in no more bytes.
 ///
@@ -70,16 +70,24 @@ pub fn segment(data: &[u8]) {
 /// When a header changes in encoding and decoding, or the state does not take it.
 pub fn entry_header(data: &[u8]) {
     let Some((kind, encoded)) = data.split_first() else { return };
-    let kind = match kind % 4 {
-        0 => Kind::Batch,
-        1 => Kind::Progress,
-        2 => Kind::Snapshot,
-        _ => Kind::Journal,
+    let (kind, version) = match kind % 7 {
+        0 => (Kind::Batch, 2),
+        1 => (Kind::Progress, 1),
+        2 => (Kind::Snapshot, 2),
+        3 => (Kind::Journal, 2),
+        4 => (Kind::Footer, 1),
+        5 => (Kind::Batch, 1),
+        _ => (Kind::Snapshot, 1),
     };
-    let Some(header) = Header::decode(kind, encoded) else { return };
+    let Some(header) = Header::decode(kind, version, encoded) else { return };
     let again = header.encode();
-    assert!(again.len() <= encoded.len(), "encoding is the shortest form");
-    assert_eq!(Header::decode(kind, &again).as_ref(), Some(&header), "a header comes back");
+    let same = version == kind.version();
+    assert!(!same || again.len() <= encoded.len(), "encoding is the shortest form");
+    assert_eq!(
+        Header::decode(kind, kind.version(), &again).as_ref(),
+        Some(&header),
+        "a header comes back"
+    );
 
     let mut state = valid_state();
     state.apply(ID, &header);
@@ -94,7 +102,9 @@ pub fn entry_header(data: &[u8]) {
         panic!("a disk in memory takes a segment")
     };
     assert!(open.append_group(&[NewEntry::bare(header)]).is_ok(), "and a group");
-    let Ok(found) = recover(&disk) else { panic!("what the spool wrote is read back") };
+    let Ok(found) = recover(&disk, Bodies::All) else {
+        panic!("what the spool wrote is read back")
+    };
     assert_eq!(found.cut, 0, "nothing is cut from whole groups");
 }
 
@@ -155,19 +165,20 @@ fn read_everything(bytes: &[u8]) {
         visited = found.end();
     });
     assert!(walked.is_ok(), "a disk in memory reads");
+    assert!(batches(file.as_ref(), ID, proven).is_ok(), "whatever the footer says");
     let Ok(saved) = salvage(file.as_ref(), INCARNATION, 0, proven) else {
         panic!("a disk in memory reads")
     };
     check_entries(file.as_ref(), &saved, 0, proven, bytes);
 
     let Some(found) = recovered(&disk) else { return };
-    let batches = read_all(&disk, &found.state, bytes.len());
-    for (_, body) in &batches {
+    let read = read_all(&disk, &found.state, bytes.len());
+    for (_, body) in &read {
         assert!(contains(bytes, body), "a body is bytes of the file");
     }
-    assert_eq!(batches, read_all(&disk, &found.state, bytes.len()), "read twice");
+    assert_eq!(read, read_all(&disk, &found.state, bytes.len()), "read twice");
     assert_eq!(stored_bytes(file.as_ref()), bytes, "reading changes nothing");
-    reopen(&disk, &found, &batches);
+    reopen(&disk, &found, &read);
 }
 
 /// Settles the spool, recovers it again, opens it and appends behind what is there.
@@ -180,7 +191,7 @@ fn reopen(disk: &SimDisk, found: &Recovered, before: &[Read]) {
     }
     // Too little for the reserve, whose bytes would take most of the time.
     disk.set_capacity(Some(3 << 20));
-    let options = Options { dir: "fuzz".into(), max_bytes: MIN_QUOTA, min_free_bytes: 0 };
+    let options = Options::new("fuzz", MIN_QUOTA);
     let Ok((spool, _)) = Spool::open_simulated(Arc::new(disk.clone()), &options) else {
         panic!("a recovered spool opens")
     };
@@ -266,7 +277,7 @@ fn drained(reader: &mut Reader, steps: usize) -> Vec<Read> {
 }
 
 fn recovered(disk: &SimDisk) -> Option<Recovered> {
-    match recover(disk) {
+    match recover(disk, Bodies::All) {
         Ok(found) => Some(found),
         Err(Error::NewerFormat { .. }) => None,
         Err(error) => panic!("a disk in memory is recovered: {error}"),
@@ -274,7 +285,7 @@ fn recovered(disk: &SimDisk) -> Option<Recovered> {
 }
 
 fn scanned(file: &dyn DiskFile, limit: Option<u64>) -> Scan {
-    let Ok(scan) = scan(file, ID, limit) else { panic!("a disk in memory reads") };
+    let Ok(scan) = scan(file, ID, limit, Bodies::All) else { panic!("a disk in memory reads") };
     scan
 }
 
@@ -323,6 +334,22 @@ fn valid_segment() -> &'static [u8] {
     })
 }
 
+/// A segment with two batches that was sealed: its last group ends in the footer.
+#[cfg(test)]
+fn sealed_segment() -> Vec<u8> {
+    let disk = SimDisk::default();
+    let Ok(mut open) = Segment::create(&disk, ID, INCARNATION, Header::Snapshot(valid_state()))
+    else {
+        panic!("a disk in memory takes a segment")
+    };
+    let batches = [numbered(7, "c0", "c1", b"a body"), numbered(8, "c1", "c2", b"another")];
+    assert!(open.append_last_group(&batches).is_ok(), "and a group");
+    let Ok(file) = disk.open(&segment::path(ID), false) else { panic!("the segment is there") };
+    let mut bytes = stored_bytes(file.as_ref());
+    bytes[..FILE_HEADER].copy_from_slice(&format::file_header(ID, 1_700_000_000_000));
+    bytes
+}
+
 /// The bytes of a segment with a snapshot of [`valid_state`] and these groups.
 fn written(groups: &[&[NewEntry]]) -> Vec<u8> {
     let disk = SimDisk::default();
@@ -357,24 +384,9 @@ fn valid_state() -> State {
 
 fn numbered(seq: u64, cursor: &str, next_cursor: &str, body: &[u8]) -> NewEntry {
     let batch = batch(cursor, next_cursor, body);
-    let header = BatchHeader {
-        seq,
-        first_log: seq * 10,
-        key: key(0),
-        cursor: batch.cursor,
-        next_cursor: batch.next_cursor,
-        first_group_cursor: batch.first_group_cursor,
-        groups: batch.groups,
-        logs: batch.logs,
-        query: batch.query,
-        received_at: batch.received_at,
-        min_time: batch.min_time,
-        max_time: batch.max_time,
-        raw_size: batch.raw_size,
-        compression: batch.compression,
-    };
-    let body_crc = crc32c::crc32c(&batch.body);
-    NewEntry { header: Header::Batch(header), body: batch.body, body_crc }
+    let (header, body) = BatchHeader::of(batch, key(0), (seq, seq * 10), Origin::Live, 0);
+    let body_crc = crc32c::crc32c(&body);
+    NewEntry { header: Header::Batch(header), body, body_crc }
 }
 
 fn batch(cursor: &str, next_cursor: &str, body: &[u8]) -> Batch {

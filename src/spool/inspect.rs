@@ -7,6 +7,7 @@ use super::disk::{Disk, OsDisk};
 use super::error::Error;
 use super::reader::Reader;
 use super::recover::{Damage, recover};
+use super::scan::Bodies;
 use super::shared::Shared;
 use super::state::State;
 use super::{Seq, catalog::Catalog, segment};
@@ -29,7 +30,7 @@ impl Inspection {
     /// [`Error::Io`] where there is no spool or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let disk = OsDisk::new(dir);
-        let found = recover(&disk).map_err(|error| match error {
+        let found = recover(&disk, Bodies::Last).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Error::io("find a spool in", dir, source)
             }

@@ -14,6 +14,10 @@
 //!   makes duplicates, never a loss.
 //! - A batch is refused with [`Error::Full`] when it would pass the quota or the free-space
 //!   limit; nothing is ever dropped to make room. Acks are always taken.
+//! - [`Spool::hold`], [`Spool::release`] and [`Spool::discard`] are durable on return, survive the
+//!   loss of the catalog, and are refused for a batch that may be on its way.
+//! - What every destination has stays as [`Retention`] says, and goes first when room is
+//!   short.
 //! - Bytes that do not check any more are never handed out. They are reported as [`Damage`],
 //!   and everything around them stays readable.
 //! - One process owns a spool. Reading segments with [`inspect`] changes nothing.
@@ -36,10 +40,12 @@ mod open;
 mod quota;
 mod reader;
 mod recover;
+mod retention;
 mod scan;
 mod segment;
 mod shared;
 pub mod sim;
+mod spans;
 mod state;
 mod writer;
 
@@ -54,7 +60,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
-pub use entry::{Batch, BatchHeader, Compression, Position, Seq, ShardKey};
+pub use entry::{Batch, BatchHeader, Compression, Origin, Position, Seq, ShardKey};
 pub use error::Error;
 pub use ledger::{UnreadableAnswer, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
@@ -62,7 +68,9 @@ pub use open::{Opened, Options};
 pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;
-pub use state::{Delivered, SegmentInfo, ShardState, State};
+pub use retention::Retention;
+pub use spans::{Span, Spans};
+pub use state::{Delivered, Dropped, SegmentInfo, ShardState, State};
 
 use command::{Append, Command};
 use entry::Change;
@@ -174,11 +182,18 @@ impl Spool {
     /// [`Error::Full`] while the quota holds; [`Error::Io`] while the disk fails. Both leave
     /// the spool usable: append the same batch again later.
     pub async fn append(&self, tenure: &Tenure, batch: Batch) -> Result<Receipt, Error> {
-        if batch.body.len() > format::MAX_BODY {
-            return Err(Error::TooLarge { size: batch.body.len(), limit: format::MAX_BODY });
-        }
-        let body_crc = crc32c::crc32c(&batch.body);
-        self.advance(tenure, Append::Batch { batch, body_crc }).await
+        self.advance(tenure, Append::of(batch, Origin::Live)?).await
+    }
+
+    /// Stores a batch that is not the next one of its shard, which it does not move: pulled
+    /// again, or brought from another spool. Returns its number, durable.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn insert(&self, key: ShardKey, batch: Batch, origin: Origin) -> Result<Seq, Error> {
+        let append = Append::of(batch, origin)?;
+        let receipt = self.ask(|reply| Command::Append { tenure: 0, key, append, reply }).await?;
+        Ok(receipt.end.saturating_sub(1))
     }
 
     /// Stores that a shard moved from `cursor` to `next_cursor` without logs, or stands still.
@@ -241,6 +256,60 @@ impl Spool {
         self.flush().await
     }
 
+    /// Stops delivery in front of the batches of `span` until [`Self::release`]; durable on
+    /// return. Order is kept: everything behind them waits, too.
+    ///
+    /// # Errors
+    /// [`Error::OutOfReach`] where one of them is not there, delivered, or on its way.
+    pub async fn hold(&self, span: Span) -> Result<(), Error> {
+        self.within_reach(span)?;
+        self.change(Change::Hold { span });
+        self.flush().await?;
+        // A reader may have taken one in between; none does from now on.
+        if let Err(error) = self.within_reach(span) {
+            self.release(span).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Lets delivery go on past the batches of `span`; durable on return.
+    pub async fn release(&self, span: Span) -> Result<(), Error> {
+        self.change(Change::Release { span });
+        self.flush().await
+    }
+
+    /// Drops the batches of `span` for good: no destination gets them. `end_log` is the
+    /// [`BatchHeader::end_log`] of the last of them. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub async fn discard(&self, span: Span, end_log: u64) -> Result<(), Error> {
+        self.hold(span).await?;
+        self.change(Change::Drop { span, end_log });
+        self.flush().await
+    }
+
+    fn within_reach(&self, span: Span) -> Result<(), Error> {
+        let inner = self.shared.lock();
+        let state = &inner.state;
+        let fail = |seq, why| Err(Error::OutOfReach { seq, why });
+        if span.is_empty() || span.end > state.next_seq {
+            return fail(span.end.saturating_sub(1), "is not in the spool");
+        }
+        let started = |at: &Delivered| at.position > Position { seq: span.first, index: 0 };
+        if state.destinations.values().any(started) || span.first < state.oldest_needed() {
+            return fail(span.first, "is delivered already, or in part");
+        }
+        if span.first < self.shared.taken() {
+            return fail(
+                span.first,
+                "may be on its way to a destination already; stop the relay first, then give the order again",
+            );
+        }
+        Ok(())
+    }
+
     /// Position of a destination.
     pub fn delivered(&self, destination: &str) -> Option<Delivered> {
         self.shared.lock().state.destinations.get(destination).copied()
@@ -255,6 +324,12 @@ impl Spool {
     /// A reader that starts at batch `seq`.
     pub fn reader(&self, seq: Seq) -> Reader {
         Reader::new(Arc::clone(&self.shared), seq)
+    }
+
+    /// The same for a destination: it stops in front of held batches and leaves out dropped
+    /// ones.
+    pub fn delivery_reader(&self, seq: Seq) -> Reader {
+        Reader::delivering(Arc::clone(&self.shared), seq)
     }
 
     /// The number after the newest durable batch, and its changes.

@@ -6,12 +6,13 @@ use std::sync::{Arc, mpsc};
 
 use super::catalog::{Catalog, CatalogEntry};
 use super::disk::{Disk, OsDisk};
-use super::entry::Header;
+use super::entry::{Header, Indexed};
 use super::error::Error;
 use super::lock::Lock;
 use super::quota::Quota;
 use super::recover::{Damage, QUARANTINE, recover};
-use super::scan::headers;
+use super::retention::Retention;
+use super::scan::{Bodies, batches};
 use super::segment::{self, Segment};
 use super::shared::Shared;
 use super::state::SegmentInfo;
@@ -27,6 +28,17 @@ pub struct Options {
     pub max_bytes: u64,
     /// Bytes of the file system to leave free.
     pub min_free_bytes: u64,
+    /// What is kept of delivered segments.
+    pub retention: Retention,
+}
+
+impl Options {
+    /// A spool of `max_bytes` in `dir` that fills the disk if it must, and keeps nothing that
+    /// is delivered.
+    pub fn new(dir: impl Into<PathBuf>, max_bytes: u64) -> Self {
+        let (dir, retention) = (dir.into(), Retention::default());
+        Self { dir, max_bytes, min_free_bytes: 0, retention }
+    }
 }
 
 /// What opening found.
@@ -67,7 +79,7 @@ impl Spool {
             disk.create_dir(Path::new(name)).map_err(|e| Error::io("create", name, e))?;
         }
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
-        let found = recover(disk.as_ref())?;
+        let found = recover(disk.as_ref(), Bodies::All)?;
         found.settle(disk.as_ref())?;
         let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };
 
@@ -76,7 +88,7 @@ impl Spool {
         let incarnation = fastrand::u64(1..);
         let mut state = found.state;
         state.segments.insert(id, SegmentInfo::beginning(&state));
-        let floor = Change::Floor { segment: state.wanted_floor(id) };
+        let floor = Change::Floor { segment: options.retention.floor(&state, id) };
         state.apply(id, &Header::Journal(vec![floor]));
         let open = quota.with_reserve(disk.as_ref(), |disk| {
             Segment::create(disk, id, incarnation, Header::Snapshot(state.clone()))
@@ -95,7 +107,8 @@ impl Spool {
         shared.remove_unneeded(floor)?;
 
         let (commands, receiver) = mpsc::channel();
-        let writer = Writer::new(Arc::clone(&shared), receiver, quota, open, incarnation);
+        let limits = (quota, options.retention);
+        let writer = Writer::new(Arc::clone(&shared), receiver, limits, open, incarnation);
         let thread = std::thread::Builder::new()
             .name("spool-writer".to_owned())
             .spawn(move || {
@@ -118,7 +131,8 @@ impl Spool {
     }
 }
 
-/// Adds to the catalog what it does not know, from the headers of the segments.
+/// Adds to the catalog what it does not know, from the footers of the segments,
+/// else from the headers in them.
 fn fill(catalog: &mut Catalog, disk: &dyn Disk, state: &super::State) -> Result<(), Error> {
     let known = catalog.next_seq();
     if known > state.next_seq {
@@ -130,15 +144,11 @@ fn fill(catalog: &mut Catalog, disk: &dyn Disk, state: &super::State) -> Result<
         let path = segment::path(segment);
         // A missing segment was reported as damage.
         let Ok(file) = disk.open(&path, false) else { continue };
-        let mut entries = Vec::new();
-        headers(file.as_ref(), segment, info.length, |incarnation, found| {
-            if let Header::Batch(header) = found.header {
-                let offset = found.offset;
-                entries.push(CatalogEntry { segment, offset, incarnation, header });
-            }
-        })
-        .map_err(|e| Error::io("read", path, e))?;
-        catalog.insert(&entries);
+        let found = batches(file.as_ref(), segment, info.length);
+        let (incarnation, batches) = found.map_err(|e| Error::io("read", path, e))?;
+        let entry =
+            |Indexed { offset, header, .. }| CatalogEntry { segment, offset, incarnation, header };
+        catalog.insert(&batches.into_iter().map(entry).collect::<Vec<_>>());
     }
     Ok(())
 }

@@ -33,6 +33,8 @@ pub enum Item {
 /// Reads forward from a batch, never past what is durable. Calls block on the disk.
 pub struct Reader {
     shared: Arc<Shared>,
+    /// Reads for a destination: stops in front of held batches, leaves dropped ones out.
+    delivers: bool,
     next: Seq,
     segment: u64,
     file: Option<Arc<dyn DiskFile>>,
@@ -45,6 +47,7 @@ impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, from: Seq) -> Self {
         Self {
             shared,
+            delivers: false,
             next: from,
             segment: 0,
             file: None,
@@ -54,6 +57,11 @@ impl Reader {
         }
     }
 
+    /// A reader for a destination.
+    pub(crate) fn delivering(shared: Arc<Shared>, from: Seq) -> Self {
+        Self { delivers: true, ..Self::new(shared, from) }
+    }
+
     /// Number of the batch this reader gives next, at the earliest.
     pub fn position(&self) -> Seq {
         self.next
@@ -61,7 +69,8 @@ impl Reader {
 
     /// Goes back, or forward, to batch `seq`.
     pub fn seek(&mut self, seq: Seq) {
-        *self = Self::new(Arc::clone(&self.shared), seq);
+        let delivers = self.delivers;
+        *self = Self { delivers, ..Self::new(Arc::clone(&self.shared), seq) };
     }
 
     /// Closes the segment that was read last. An open file keeps its disk space even when the
@@ -71,9 +80,13 @@ impl Reader {
         self.salvaged.clear();
     }
 
-    /// The next batch, or `None` where nothing more is durable.
+    /// The next batch, or `None` where nothing more is durable, or may be delivered yet.
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
         loop {
+            if self.delivers {
+                let Some(next) = self.shared.take(self.next) else { return Ok(None) };
+                self.next = next;
+            }
             let (durable, limit, following) = self.bounds();
             if self.next >= durable {
                 return Ok(None);

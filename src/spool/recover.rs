@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::disk::{Disk, DiskFile};
 use super::entry::Seq;
 use super::error::Error;
-use super::scan::{Found, Piece, Scan, scan};
+use super::scan::{Bodies, Found, Piece, Scan, scan};
 use super::segment;
 use super::state::State;
 
@@ -46,7 +46,7 @@ pub(crate) struct Recovered {
 }
 
 /// Reads the segments below `disk` and changes nothing.
-pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
+pub(crate) fn recover(disk: &dyn Disk, bodies: Bodies) -> Result<Recovered, Error> {
     let names =
         disk.list(Path::new(segment::DIR)).map_err(|e| Error::io("list", segment::DIR, e))?;
     let mut ids: Vec<u64> = names.iter().filter_map(|name| segment::id_of(name)).collect();
@@ -65,7 +65,7 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
     for &id in ids.iter().rev() {
         let path = segment::path(id);
         let scan = open(disk, id).and_then(|file| {
-            scan(file.as_ref(), id, None).map_err(|e| Error::io("read", &path, e))
+            scan(file.as_ref(), id, None, bodies).map_err(|e| Error::io("read", &path, e))
         })?;
         if scan.newer {
             return Err(Error::NewerFormat { path });

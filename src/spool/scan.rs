@@ -3,10 +3,10 @@
 use std::io;
 
 use super::disk::DiskFile;
-use super::entry::Header;
+use super::entry::{Header, Indexed};
 use super::format::{
     ENTRY_MAGIC, ENTRY_PREFIX, EntryPrefix, FILE_HEADER, GROUP_HEADER, GROUP_MAGIC, GROUP_TRAILER,
-    GroupHeader, GroupTrailer, HEADER_VERSION, parse_file_header,
+    GroupHeader, GroupTrailer, is_newer, parse_file_header,
 };
 
 /// An entry that checks.
@@ -59,14 +59,52 @@ impl Scan {
     }
 }
 
+/// Which bodies a scan reads to see that they check.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bodies {
+    /// All of them.
+    All,
+    /// Those of the last group, which no later group proves. Enough for who reads no further
+    /// than it must, since readers check each body anyway.
+    Last,
+}
+
 /// Scans a segment up to `limit` bytes, its proven length where that is known.
-pub(crate) fn scan(file: &dyn DiskFile, id: u64, limit: Option<u64>) -> io::Result<Scan> {
+pub(crate) fn scan(
+    file: &dyn DiskFile,
+    id: u64,
+    limit: Option<u64>,
+    bodies: Bodies,
+) -> io::Result<Scan> {
+    let scan = scan_groups(file, id, limit, bodies)?;
+    if bodies == Bodies::Last
+        && let Some(Piece::Group(entries)) = scan.pieces.last()
+    {
+        for entry in entries {
+            if !body_checks(file, entry)? {
+                return scan_groups(file, id, limit, Bodies::All);
+            }
+        }
+    }
+    Ok(scan)
+}
+
+fn scan_groups(
+    file: &dyn DiskFile,
+    id: u64,
+    limit: Option<u64>,
+    bodies: Bodies,
+) -> io::Result<Scan> {
     let length = file.len()?;
     let stop = limit.unwrap_or(length).min(length);
     let mut scan = Scan { pieces: Vec::new(), end: 0, length, newer: false };
     let mut head = [0; FILE_HEADER];
     let read = file.read_at(&mut head, 0)?;
     let mut at = FILE_HEADER as u64;
+    if is_newer(&head[..read]) {
+        scan.newer = true;
+        return Ok(scan);
+    }
     if parse_file_header(&head[..read]) != Some(id) {
         // The header may be damaged while the groups are not.
         match next_group(file, id, None, 0, stop)? {
@@ -79,7 +117,8 @@ pub(crate) fn scan(file: &dyn DiskFile, id: u64, limit: Option<u64>) -> io::Resu
     }
     let mut incarnation = None;
     while at < stop {
-        if let Some((group, entries, end)) = whole_group(file, id, at, stop, &mut scan.newer)?
+        if let Some((group, entries, end)) =
+            whole_group(file, id, at, stop, bodies, &mut scan.newer)?
             && incarnation.is_none_or(|known| known == group.incarnation)
         {
             incarnation = Some(group.incarnation);
@@ -129,7 +168,7 @@ pub(crate) fn headers(
             match read_entry(file, incarnation, at, limit)? {
                 EntryAt::Valid { found, .. } => {
                     at = found.end();
-                    visit(incarnation, found);
+                    visit(incarnation, *found);
                 }
                 _ => break,
             }
@@ -138,12 +177,54 @@ pub(crate) fn headers(
     Ok(())
 }
 
-/// Reads the group at `at` if all of it checks, bodies included.
+/// The batches of a segment of `length` bytes as its footer tells them, with the incarnation
+/// of the segment; `None` where no footer ends it. Reads nothing but the heads of the last
+/// group.
+pub(crate) fn footer(
+    file: &dyn DiskFile,
+    id: u64,
+    length: u64,
+) -> io::Result<Option<(u64, Vec<Indexed>)>> {
+    let Some(at) = length.checked_sub(GROUP_TRAILER as u64) else { return Ok(None) };
+    let mut bytes = [0; GROUP_TRAILER];
+    let read = file.read_at(&mut bytes, at)?;
+    let Some(start) =
+        GroupTrailer::parse(&bytes[..read]).and_then(|trailer| at.checked_sub(trailer.length))
+    else {
+        return Ok(None);
+    };
+    let group = whole_group(file, id, start, length, Bodies::Last, &mut false)?;
+    Ok(group.and_then(|(group, mut entries, end)| {
+        let Header::Footer(footer) = entries.pop().filter(|_| end == length)?.header else {
+            return None;
+        };
+        Some((group.incarnation, footer.into_batches()?))
+    }))
+}
+
+/// The batches of a segment up to `limit`: from its footer, else from every header in it, as
+/// far as they check.
+pub(crate) fn batches(file: &dyn DiskFile, id: u64, limit: u64) -> io::Result<(u64, Vec<Indexed>)> {
+    if let Some(found) = footer(file, id, limit)? {
+        return Ok(found);
+    }
+    let (mut of, mut batches) = (0, Vec::new());
+    headers(file, id, limit, |incarnation, found| {
+        of = incarnation;
+        if let Header::Batch(header) = found.header {
+            batches.push(Indexed { offset: found.offset, stored: found.body_len, header });
+        }
+    })?;
+    Ok((of, batches))
+}
+
+/// Reads the group at `at` if all of it checks, bodies included as `bodies` says.
 pub(crate) fn whole_group(
     file: &dyn DiskFile,
     id: u64,
     at: u64,
     stop: u64,
+    bodies: Bodies,
     newer: &mut bool,
 ) -> io::Result<Option<(GroupHeader, Vec<Found>, u64)>> {
     let mut head = [0; GROUP_HEADER];
@@ -166,10 +247,12 @@ pub(crate) fn whole_group(
             return Ok(whole.then_some((group, entries, end)));
         }
         match read_entry(file, group.incarnation, offset, stop)? {
-            EntryAt::Valid { found, head } if body_checks(file, &found)? => {
+            EntryAt::Valid { found, head }
+                if bodies == Bodies::Last || body_checks(file, &found)? =>
+            {
                 checksum = crc32c::crc32c_append(checksum, &head);
                 offset = found.end();
-                entries.push(found);
+                entries.push(*found);
             }
             EntryAt::Newer => {
                 *newer = true;
@@ -185,7 +268,7 @@ pub(crate) enum EntryAt {
     /// An entry whose prefix and header check.
     Valid {
         /// The entry.
-        found: Found,
+        found: Box<Found>,
         /// Prefix and header as written.
         head: Vec<u8>,
     },
@@ -214,13 +297,15 @@ pub(crate) fn read_entry(
     if read != encoded.len() || !prefix.head_checks(incarnation, front, encoded) {
         return Ok(EntryAt::Nothing);
     }
-    if prefix.version > HEADER_VERSION {
+    if prefix.version > prefix.kind.version() {
         return Ok(EntryAt::Newer);
     }
-    let Some(header) = Header::decode(prefix.kind, encoded) else { return Ok(EntryAt::Nothing) };
+    let Some(header) = Header::decode(prefix.kind, prefix.version, encoded) else {
+        return Ok(EntryAt::Nothing);
+    };
     let body_offset = offset + head.len() as u64;
-    let found =
-        Found { header, offset, body_offset, body_len: prefix.body_len, body_crc: prefix.body_crc };
+    let (body_len, body_crc) = (prefix.body_len, prefix.body_crc);
+    let found = Box::new(Found { header, offset, body_offset, body_len, body_crc });
     Ok(EntryAt::Valid { found, head })
 }
 
@@ -242,7 +327,7 @@ pub(crate) fn next_group(
 ) -> io::Result<Option<(u64, GroupHeader)>> {
     let mut found = None;
     each_match(file, GROUP_MAGIC, from, stop, |offset| {
-        if let Some((group, ..)) = whole_group(file, id, offset, stop, &mut false)?
+        if let Some((group, ..)) = whole_group(file, id, offset, stop, Bodies::All, &mut false)?
             && incarnation.is_none_or(|known| known == group.incarnation)
         {
             found = Some((offset, group));
@@ -266,7 +351,7 @@ pub(crate) fn salvage(
             && let EntryAt::Valid { found, .. } = read_entry(file, incarnation, offset, to)?
             && body_checks(file, &found)?
         {
-            entries.push(found);
+            entries.push(*found);
         }
         Ok(false)
     })?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
-use super::entry::Header;
+use super::entry::{Footer, Header, Indexed};
 use super::error::Error;
 use super::format::{self, EntryPrefix, GroupHeader, GroupTrailer};
 
@@ -46,6 +46,9 @@ pub(crate) struct Segment {
     incarnation: u64,
     groups: u32,
     file: Arc<dyn DiskFile>,
+    /// The batches so far, for the footer.
+    batches: Vec<Indexed>,
+    sealed: bool,
 }
 
 impl Segment {
@@ -58,16 +61,40 @@ impl Segment {
     ) -> Result<Self, Error> {
         let path = path(id);
         let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
-        let mut segment = Self { id, length: 0, incarnation, groups: 0, file };
+        let mut segment = Self {
+            id,
+            length: 0,
+            incarnation,
+            groups: 0,
+            file,
+            batches: Vec::new(),
+            sealed: false,
+        };
         let now = jiff::Timestamp::now().as_millisecond().unsigned_abs();
-        segment.append(Some(format::file_header(id, now)), &[NewEntry::bare(snapshot)])?;
+        segment.append(Some(format::file_header(id, now)), &[NewEntry::bare(snapshot)], false)?;
         disk.sync_dir(Path::new(DIR)).map_err(|e| Error::io("sync", DIR, e))?;
         Ok(segment)
     }
 
     /// Writes one group and waits for the barrier. Returns the offset of each entry.
     pub(crate) fn append_group(&mut self, entries: &[NewEntry]) -> Result<Vec<u64>, Error> {
-        self.append(None, entries)
+        self.append(None, entries, false)
+    }
+
+    /// The same for the last group: behind the entries comes the footer. Nothing may be
+    /// written to the segment after it.
+    pub(crate) fn append_last_group(&mut self, entries: &[NewEntry]) -> Result<Vec<u64>, Error> {
+        self.append(None, entries, true)
+    }
+
+    /// Whether the footer is written.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Whether there is anything that a footer could tell of.
+    pub(crate) fn holds_batches(&self) -> bool {
+        !self.batches.is_empty()
     }
 
     /// Bytes the file takes on the disk.
@@ -84,6 +111,7 @@ impl Segment {
         &mut self,
         file_header: Option<[u8; format::FILE_HEADER]>,
         entries: &[NewEntry],
+        last: bool,
     ) -> Result<Vec<u64>, Error> {
         let group = GroupHeader {
             segment: self.id,
@@ -96,19 +124,28 @@ impl Segment {
         let mut at = start + group.len() as u64;
         let mut checksum = crc32c::crc32c(&group);
         let mut offsets = Vec::with_capacity(entries.len());
-        let mut heads = Vec::with_capacity(entries.len());
+        let mut heads = Vec::with_capacity(entries.len() + 1);
+        let known = self.batches.len();
         for entry in entries {
-            let body_len = u32::try_from(entry.body.len()).unwrap_or(u32::MAX);
+            let stored = u32::try_from(entry.body.len()).unwrap_or(u32::MAX);
             let encoded = entry.header.encode();
             let kind = entry.header.kind();
             let head =
-                EntryPrefix::encode(self.incarnation, kind, &encoded, body_len, entry.body_crc);
+                EntryPrefix::encode(self.incarnation, kind, &encoded, stored, entry.body_crc);
             checksum = crc32c::crc32c_append(checksum, &head);
             offsets.push(at);
+            if let Header::Batch(header) = &entry.header {
+                self.batches.push(Indexed { offset: at, stored, header: header.clone() });
+            }
             at += head.len() as u64 + entry.body.len() as u64;
             heads.push(head);
         }
-        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        if last && let Some(head) = self.footer() {
+            checksum = crc32c::crc32c_append(checksum, &head);
+            at += head.len() as u64;
+            heads.push(head);
+        }
+        let count = u32::try_from(heads.len()).unwrap_or(u32::MAX);
         let trailer = GroupTrailer { length: at - start, count, checksum }.encode();
 
         let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * entries.len() + 3);
@@ -116,9 +153,9 @@ impl Segment {
             parts.push(header);
         }
         parts.push(&group);
-        for (head, entry) in heads.iter().zip(entries) {
+        for (index, head) in heads.iter().enumerate() {
             parts.push(head);
-            if !entry.body.is_empty() {
+            if let Some(entry) = entries.get(index).filter(|entry| !entry.body.is_empty()) {
                 parts.push(&entry.body);
             }
         }
@@ -131,10 +168,22 @@ impl Segment {
             // After a failed sync the kernel may call its pages clean: cut them off, or a later
             // start would read them back and believe that they are on the disk.
             let _ = self.file.truncate(self.length).and_then(|()| self.file.sync());
+            self.batches.truncate(known);
             return Err(error);
         }
         self.length = at + trailer.len() as u64;
         self.groups += 1;
+        self.sealed |= last;
         Ok(offsets)
+    }
+
+    /// The footer as an entry; nothing where it would be larger than a header may be, which
+    /// only costs the readers time.
+    fn footer(&self) -> Option<Vec<u8>> {
+        let footer = Header::Footer(Footer::of(&self.batches));
+        let encoded = footer.encode();
+        let small = encoded.len() <= format::MAX_HEADER;
+        let kind = footer.kind();
+        small.then(|| EntryPrefix::encode(self.incarnation, kind, &encoded, 0, crc32c::crc32c(&[])))
     }
 }

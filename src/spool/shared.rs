@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     /// Changes whenever there may be room again.
     room: watch::Sender<u64>,
     highest_segment: AtomicU64,
+    /// One past the last batch that was given to a destination since the start.
+    taken: AtomicU64,
     pub(crate) used: Arc<AtomicU64>,
 }
 
@@ -50,6 +52,7 @@ impl Shared {
             needed,
             room: watch::Sender::new(0),
             highest_segment: AtomicU64::new(highest_segment),
+            taken: AtomicU64::new(0),
             used,
         }
     }
@@ -64,6 +67,30 @@ impl Shared {
 
     pub(crate) fn catalog(&self) -> MutexGuard<'_, Catalog> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which batch a destination gets next when it is at `next`: none where that one is held,
+    /// a later one where it was dropped. What is given counts as on its way from now on.
+    pub(crate) fn take(&self, next: Seq) -> Option<Seq> {
+        let inner = self.lock();
+        let mut seq = next;
+        while let Some(dropped) =
+            inner.state.drops.iter().find(|dropped| dropped.span.contains(seq))
+        {
+            seq = dropped.span.end;
+        }
+        if inner.state.holds.of(seq).is_some() {
+            return None;
+        }
+        if seq < inner.state.next_seq {
+            self.taken.fetch_max(seq + 1, Ordering::Relaxed);
+        }
+        Some(seq)
+    }
+
+    /// One past the last batch that may be on its way to a destination.
+    pub(crate) fn taken(&self) -> Seq {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// An id no segment ever had.

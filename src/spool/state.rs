@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
 
-use super::entry::{Change, Header, Position, Seq, ShardKey};
+use super::entry::{Change, Header, Origin, Position, Seq, ShardKey};
+use super::spans::{Span, Spans};
 
 /// Live state: see the module.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
@@ -24,6 +25,19 @@ pub struct State {
     pub floor: u64,
     /// The segments from the floor on.
     pub segments: BTreeMap<u64, SegmentInfo>,
+    /// Batches in front of which delivery stops.
+    pub holds: Spans,
+    /// Batches that nobody gets any more, and where the logs go on behind each.
+    pub drops: Vec<Dropped>,
+}
+
+/// Batches that an operator dropped.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Dropped {
+    /// The batches.
+    pub span: Span,
+    /// Logs ever spooled before the batch behind them.
+    pub end_log: u64,
 }
 
 /// Where one shard stands.
@@ -82,6 +96,59 @@ pub struct SegmentInfo {
     pub min_time: u32,
     /// Largest log time in it, s since the epoch.
     pub max_time: u32,
+    /// Smallest time of receipt in it, ms since the epoch; `i64::MAX` without batches.
+    pub min_received: i64,
+    /// Largest time of receipt in it, ms since the epoch; `i64::MIN` without batches.
+    pub max_received: i64,
+}
+
+/// Layout 1 of [`State`].
+#[derive(Decode)]
+pub(crate) struct StateV1 {
+    next_seq: Seq,
+    next_log: u64,
+    shards: BTreeMap<ShardKey, ShardState>,
+    destinations: BTreeMap<String, Delivered>,
+    floor: u64,
+    segments: BTreeMap<u64, SegmentInfoV1>,
+}
+
+#[derive(Decode)]
+struct SegmentInfoV1 {
+    first_seq: Seq,
+    end_seq: Seq,
+    first_log: u64,
+    end_log: u64,
+    length: u64,
+    min_time: u32,
+    max_time: u32,
+}
+
+impl From<StateV1> for State {
+    fn from(old: StateV1) -> Self {
+        let segment = |info: SegmentInfoV1| SegmentInfo {
+            first_seq: info.first_seq,
+            end_seq: info.end_seq,
+            first_log: info.first_log,
+            end_log: info.end_log,
+            length: info.length,
+            min_time: info.min_time,
+            max_time: info.max_time,
+            // Unknown: any time.
+            min_received: i64::MIN,
+            max_received: i64::MAX,
+        };
+        Self {
+            next_seq: old.next_seq,
+            next_log: old.next_log,
+            shards: old.shards,
+            destinations: old.destinations,
+            floor: old.floor,
+            segments: old.segments.into_iter().map(|(id, info)| (id, segment(info))).collect(),
+            holds: Spans::default(),
+            drops: Vec::new(),
+        }
+    }
 }
 
 impl SegmentInfo {
@@ -95,6 +162,8 @@ impl SegmentInfo {
             length: 0,
             min_time: u32::MAX,
             max_time: 0,
+            min_received: i64::MAX,
+            max_received: i64::MIN,
         }
     }
 }
@@ -106,14 +175,18 @@ impl State {
             Header::Snapshot(snapshot) => *self = snapshot.clone(),
             Header::Batch(batch) => {
                 self.next_seq = self.next_seq.max(batch.seq + 1);
-                self.next_log = self.next_log.max(batch.first_log + u64::from(batch.logs));
-                self.advance(&batch.key, &batch.next_cursor);
+                self.next_log = self.next_log.max(batch.end_log());
+                if batch.origin == Origin::Live {
+                    self.advance(&batch.key, &batch.next_cursor);
+                }
                 let (next_seq, next_log) = (self.next_seq, self.next_log);
                 if let Some(info) = self.segments.get_mut(&segment) {
                     info.end_seq = next_seq;
                     info.end_log = next_log;
                     info.min_time = info.min_time.min(batch.min_time);
                     info.max_time = info.max_time.max(batch.max_time);
+                    info.min_received = info.min_received.min(batch.received_at);
+                    info.max_received = info.max_received.max(batch.received_at);
                 }
             }
             Header::Progress(progress) if progress.jump => {
@@ -126,6 +199,7 @@ impl State {
             }
             Header::Progress(progress) => self.advance(&progress.key, &progress.next_cursor),
             Header::Journal(changes) => changes.iter().for_each(|change| self.change(change)),
+            Header::Footer(_) => {}
         }
     }
 
@@ -175,6 +249,7 @@ impl State {
                 {
                     *delivered = Delivered { position: *position, log: *log };
                 }
+                self.pass_drops();
             }
             Change::Committed { key, cursor } => {
                 if let Some(shard) = self.shards.get_mut(key) {
@@ -187,6 +262,9 @@ impl State {
             Change::Floor { segment } => {
                 self.floor = self.floor.max(*segment);
                 self.segments.retain(|id, _| *id >= *segment);
+                let first = self.segments.values().next().map_or(self.next_seq, |i| i.first_seq);
+                self.holds.remove(Span { first: 0, end: first });
+                self.drops.retain(|dropped| dropped.span.end > first);
             }
             Change::AddDestination { name, position, log } => {
                 let delivered = Delivered { position: *position, log: *log };
@@ -204,6 +282,30 @@ impl State {
             Change::ForgetDestination { name } => {
                 self.destinations.remove(name);
             }
+            Change::Hold { span } => self.holds.insert(*span),
+            Change::Release { span } => self.holds.remove(*span),
+            Change::Drop { span, end_log } => {
+                self.holds.remove(*span);
+                self.drops.push(Dropped { span: *span, end_log: *end_log });
+                self.pass_drops();
+            }
         }
+    }
+
+    /// A destination that stands at dropped batches goes on behind them.
+    fn pass_drops(&mut self) {
+        for delivered in self.destinations.values_mut() {
+            while let Some(dropped) =
+                self.drops.iter().find(|dropped| dropped.span.contains(delivered.position.seq))
+            {
+                let position = Position { seq: dropped.span.end, index: 0 };
+                *delivered = Delivered { position, log: dropped.end_log.max(delivered.log) };
+            }
+        }
+    }
+
+    /// Whether nobody gets batch `seq` any more.
+    pub fn is_dropped(&self, seq: Seq) -> bool {
+        self.drops.iter().any(|dropped| dropped.span.contains(seq))
     }
 }

@@ -1,6 +1,8 @@
 //! The one thread that writes: gathers what all fetchers brought, appends it as one group,
 //! waits for the barrier, answers with receipts, and lets go of what is done with.
 
+mod accept;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -9,14 +11,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::catalog::CatalogEntry;
-use super::command::{Answer, Append, Command, Pending};
-use super::entry::{BatchHeader, Change, Header, Progress, ShardKey};
+use super::command::{Answer, Command, Pending};
+use super::entry::{Change, Header, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
+use super::retention::{Retention, journal, oldest_kept, reached};
+use super::segment;
 use super::segment::{NewEntry, Segment};
 use super::shared::Shared;
-use super::state::{SegmentInfo, State};
-use super::{Receipt, segment};
+use super::state::SegmentInfo;
 
 /// Bytes of bodies that one barrier covers at most.
 const GROUP_BYTES: usize = 8 << 20;
@@ -34,6 +37,11 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
     quota: Quota,
+    retention: Retention,
+    /// When it was last seen what retention lets go of.
+    retained_at: Instant,
+    /// A batch did not fit, and segments that are only kept may make room.
+    pressed: bool,
     segment: Option<Segment>,
     incarnation: u64,
     segment_bytes: u64,
@@ -54,7 +62,7 @@ impl Writer {
     pub(crate) fn new(
         shared: Arc<Shared>,
         commands: Receiver<Command>,
-        quota: Quota,
+        (quota, retention): (Quota, Retention),
         segment: Segment,
         incarnation: u64,
     ) -> Self {
@@ -63,6 +71,9 @@ impl Writer {
             shared,
             commands,
             quota,
+            retention,
+            retained_at: Instant::now(),
+            pressed: false,
             segment: Some(segment),
             incarnation,
             segment_bytes,
@@ -122,12 +133,12 @@ impl Writer {
         self.commands.recv_timeout(self.patience())
     }
 
-    /// Ends with an empty group, whose header says that the group before it is durable:
-    /// without it, later damage to that one would look like an unfinished write.
+    /// Ends with a group without batches, whose header says that the group before it is
+    /// durable: without it, later damage to that one would look like an unfinished write.
     fn prove_last(&mut self) {
         let Some(mut open) = self.segment.take() else { return };
         let reached = reached(&self.shared.lock().state);
-        if open.append_group(&[NewEntry::bare(Header::Journal(vec![reached]))]).is_ok()
+        if open.append_last_group(&[NewEntry::bare(Header::Journal(vec![reached]))]).is_ok()
             && let Some(info) = self.shared.lock().state.segments.get_mut(&open.id)
         {
             info.length = open.length;
@@ -147,7 +158,7 @@ impl Writer {
     fn take(&mut self, command: Command, accepted: &mut Vec<Pending>) {
         match command {
             Command::Append { tenure, key, append, reply } => {
-                if self.tenures.get(&key) != Some(&tenure) {
+                if append.is_live() && self.tenures.get(&key) != Some(&tenure) {
                     let _ = reply.send(Err(Error::TenureEnded { shard: key.to_string() }));
                     return;
                 }
@@ -173,113 +184,6 @@ impl Writer {
         }
     }
 
-    /// Checks one append against everything accepted before it and numbers it.
-    fn accept(
-        &self,
-        key: ShardKey,
-        append: Append,
-        accepted: &[Pending],
-    ) -> Result<(Header, bytes::Bytes, u32, Receipt), Error> {
-        if let Append::Batch { batch, .. } = &append {
-            let pending: u64 = accepted.iter().map(|p| p.entry.body.len() as u64).sum();
-            self.quota.admit(self.shared.disk(), pending, batch.body.len() as u64)?;
-        }
-        let inner = self.shared.lock();
-        let position = accepted
-            .iter()
-            .rev()
-            .find_map(|pending| pending.moves(&key))
-            .or_else(|| inner.state.shards.get(&key).map(|shard| shard.position.as_str()))
-            .unwrap_or_default();
-        let cursor = match &append {
-            Append::Batch { batch, .. } => &batch.cursor,
-            Append::Progress { cursor, .. } => cursor,
-        };
-        if cursor != position {
-            return Err(Error::NotContinuous {
-                shard: key.to_string(),
-                cursor: cursor.clone(),
-                position: position.to_owned(),
-            });
-        }
-        let before = accepted.iter().filter_map(|pending| match &pending.entry.header {
-            Header::Batch(header) => Some(u64::from(header.logs)),
-            _ => None,
-        });
-        let (batches, logs) = before.fold((0, 0), |(n, sum), logs| (n + 1, sum + logs));
-        let next_seq = inner.state.next_seq + batches;
-        let receipt = |next_cursor: &str, logs, end| Receipt {
-            key: key.clone(),
-            next_cursor: next_cursor.to_owned(),
-            logs,
-            end,
-        };
-        match append {
-            Append::Progress { cursor, next_cursor } => {
-                let receipt = receipt(&next_cursor, 0, next_seq);
-                let progress = Progress { key, cursor, next_cursor, jump: false };
-                Ok((Header::Progress(progress), bytes::Bytes::new(), 0, receipt))
-            }
-            Append::Batch { batch, body_crc } => {
-                let receipt = receipt(&batch.next_cursor, batch.logs, next_seq + 1);
-                let header = BatchHeader {
-                    seq: next_seq,
-                    first_log: inner.state.next_log + logs,
-                    key,
-                    cursor: batch.cursor,
-                    next_cursor: batch.next_cursor,
-                    first_group_cursor: batch.first_group_cursor,
-                    groups: batch.groups,
-                    logs: batch.logs,
-                    query: batch.query,
-                    received_at: batch.received_at,
-                    min_time: batch.min_time,
-                    max_time: batch.max_time,
-                    raw_size: batch.raw_size,
-                    compression: batch.compression,
-                };
-                Ok((Header::Batch(header), batch.body, body_crc, receipt))
-            }
-        }
-    }
-
-    fn begin(
-        &mut self,
-        key: ShardKey,
-        start: String,
-        checkpoint: Option<String>,
-        reply: oneshot::Sender<Result<u64, Error>>,
-        accepted: &mut Vec<Pending>,
-    ) {
-        self.tenures.remove(&key);
-        let continues = {
-            let inner = self.shared.lock();
-            inner.state.shards.get(&key).is_some_and(|shard| shard.position == start)
-                && !accepted.iter().any(|pending| pending.moves(&key).is_some())
-        };
-        if continues {
-            if let Some(cursor) = checkpoint {
-                self.note(Change::Committed { key: key.clone(), cursor });
-            }
-            let tenure = self.grant(key);
-            let _ = reply.send(Ok(tenure));
-        } else {
-            let cursor = checkpoint.unwrap_or_default();
-            let progress = Progress { key: key.clone(), cursor, next_cursor: start, jump: true };
-            accepted.push(Pending {
-                entry: NewEntry::bare(Header::Progress(progress)),
-                answer: Answer::Tenure(key, reply),
-            });
-        }
-    }
-
-    fn grant(&mut self, key: ShardKey) -> u64 {
-        let tenure = self.next_tenure;
-        self.next_tenure += 1;
-        self.tenures.insert(key, tenure);
-        tenure
-    }
-
     /// Remembers a change; a later ack or commit replaces an earlier one.
     fn note(&mut self, change: Change) {
         self.changes.retain(|old| match (old, &change) {
@@ -293,7 +197,9 @@ impl Writer {
     }
 
     fn turn(&mut self, mut accepted: Vec<Pending>) {
+        self.let_go();
         let due = self.closing
+            || self.pressed
             || !self.flushes.is_empty()
             || self.changed_at.is_some_and(|at| at.elapsed() >= JOURNAL_EVERY);
         // Never ask the disk while holding the state: a hung one must not stop heartbeats.
@@ -326,13 +232,38 @@ impl Writer {
         }
     }
 
+    /// Lets go of segments that are kept no longer, and of the oldest kept one where a batch
+    /// did not fit.
+    fn let_go(&mut self) {
+        let Some(newest) = self.segment.as_ref().map(|open| open.id) else { return };
+        let floor = {
+            let inner = self.shared.lock();
+            self.pressed &= oldest_kept(&inner.state, newest).is_some();
+            if self.pressed {
+                oldest_kept(&inner.state, newest).map(|oldest| oldest + 1)
+            } else if self.retained_at.elapsed() >= JOURNAL_EVERY {
+                self.retained_at = Instant::now();
+                let floor = self.retention.floor(&inner.state, newest);
+                (floor > inner.state.floor).then_some(floor)
+            } else {
+                None
+            }
+        };
+        if let Some(segment) = floor {
+            self.note(Change::Floor { segment });
+        }
+    }
+
     /// Writes one group, and a new segment where one is due.
     fn write(&mut self, accepted: &mut [Pending]) -> Result<(), Error> {
         if self.segment.is_none() {
             self.roll()?;
         }
         let Some(open) = self.segment.as_mut() else { return Err(Error::Closed) };
-        let journal = journal(&self.shared.lock().state, &self.changes, open.id);
+        let journal = {
+            let inner = self.shared.lock();
+            journal(&inner.state, &self.changes, open.id, &self.retention)
+        };
         let mut entries: Vec<NewEntry> = accepted
             .iter_mut()
             .map(|pending| {
@@ -343,7 +274,11 @@ impl Writer {
             entries.push(NewEntry::bare(Header::Journal(changes)));
         }
         let before = open.length;
-        let offsets = match open.append_group(&entries) {
+        let size: u64 = entries.iter().map(|entry| entry.body.len() as u64).sum();
+        let last = before + size >= self.segment_bytes;
+        let written =
+            if last { open.append_last_group(&entries) } else { open.append_group(&entries) };
+        let offsets = match written {
             Ok(offsets) => offsets,
             Err(error) => {
                 // Seal the file at its proven length: what the failed write left is unknown.
@@ -354,6 +289,7 @@ impl Writer {
         };
         self.changes.clear();
         self.changed_at = None;
+        self.pressed = false;
         let (segment, length) = (open.id, open.length);
         self.quota.wrote(length - before);
         let floor = {
@@ -383,8 +319,9 @@ impl Writer {
         let due = {
             let inner = self.shared.lock();
             let length = self.segment.as_ref().map_or(0, |open| open.length);
+            let sealed = self.segment.as_ref().is_some_and(Segment::is_sealed);
             let drained = inner.state.oldest_needed() >= inner.state.next_seq;
-            length >= self.segment_bytes || (drained && length >= self.segment_bytes / 4)
+            sealed || length >= self.segment_bytes || (drained && length >= self.segment_bytes / 4)
         };
         if due && let Err(error) = self.roll() {
             // The failed one may lie on the disk with a whole snapshot, and the next start
@@ -407,7 +344,18 @@ impl Writer {
         let id = self.shared.next_segment();
         let info = SegmentInfo::beginning(&state);
         state.segments.insert(id, info);
-        state.apply(id, &Header::Journal(vec![Change::Floor { segment: state.wanted_floor(id) }]));
+        let floor = self.retention.floor(&state, id);
+        if let Some(open) = &mut self.segment
+            && open.id >= floor
+            && open.holds_batches()
+            && !open.is_sealed()
+        {
+            open.append_last_group(&[])?;
+            if let Some(info) = state.segments.get_mut(&open.id) {
+                info.length = open.length;
+            }
+        }
+        state.apply(id, &Header::Journal(vec![Change::Floor { segment: floor }]));
         let created = self.quota.with_reserve(self.shared.disk(), |disk| {
             Segment::create(disk, id, self.incarnation, Header::Snapshot(state.clone()))
         });
@@ -460,24 +408,4 @@ impl Writer {
         self.shared.catalog().insert(&self.unindexed);
         self.unindexed.clear();
     }
-}
-
-fn reached(state: &State) -> Change {
-    Change::Reached { next_seq: state.next_seq, next_log: state.next_log }
-}
-
-/// The journal entry for `changes`, with the floor they justify.
-fn journal(state: &State, changes: &[Change], newest: u64) -> Option<Vec<Change>> {
-    if changes.is_empty() {
-        return None;
-    }
-    let mut changes = changes.to_vec();
-    changes.push(reached(state));
-    let mut after = state.clone();
-    after.apply(newest, &Header::Journal(changes.clone()));
-    let floor = after.wanted_floor(newest);
-    if floor > state.floor {
-        changes.push(Change::Floor { segment: floor });
-    }
-    Some(changes)
 }

@@ -144,7 +144,7 @@ impl Ends {
         destination.timeout = Duration::from_secs(3);
         destination.udp_max_rate = 1_000_000;
         Settings {
-            spool: SpoolSettings { dir: dir.to_owned(), max_bytes: 256 << 20, min_free_bytes: 0 },
+            spool: SpoolSettings::new(dir, 256 << 20),
             sources: vec![source],
             destinations: vec![destination],
             log: LogSettings { level: "info".to_owned(), format: LogFormat::Text },

@@ -321,8 +321,7 @@ fn forget(dir: &Path, destination: &str) -> anyhow::Result<()> {
             "the spool knows no destination {destination:?}; `sls-relay spool status` shows those it knows"
         );
     }
-    let options =
-        crate::spool::Options { dir: dir.to_owned(), max_bytes: u64::MAX, min_free_bytes: 0 };
+    let options = crate::spool::Options::new(dir, u64::MAX);
     let (spool, _) = Spool::open(&options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     spool.note(&json!({ "what": "forget destination", "destination": destination }))?;

@@ -55,7 +55,7 @@ fn shard(
     source.idle_poll = Duration::from_millis(20);
     adjust(&mut source);
     let dir = tempfile::tempdir().expect("a directory");
-    let options = Options { dir: dir.path().to_owned(), max_bytes: 64 << 20, min_free_bytes: 0 };
+    let options = Options::new(dir.path(), 64 << 20);
     let (spool, _) = Spool::open(&options).expect("a spool");
     let key = ShardKey { source: source.spool_key(), shard: 0 };
     let shard = Shard {

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use super::super::entry::{Footer, Indexed};
+use super::super::spans::Span;
 use super::*;
 
 /// Where the committed inputs are, which are written anew with `SLS_RELAY_WRITE_CORPUS=1`.
@@ -22,6 +24,7 @@ fn the_committed_segments_are_what_the_spool_writes() {
     let whole = |file: &[u8]| [&[0], file].concat();
     let valid = valid_segment();
     is_committed("spool_segment", "valid", &whole(valid));
+    is_committed("spool_segment", "sealed", &whole(&sealed_segment()));
     is_committed("spool_segment", "snapshot-only", &whole(&written(&[])));
     is_committed("spool_segment", "torn", &whole(&valid[..valid.len() - 30]));
     let mut damaged = valid.to_vec();
@@ -72,6 +75,16 @@ fn the_committed_headers_are_what_the_spool_writes() {
         Change::ForgetDestination { name },
     ]);
     is_committed("spool_entry", "journal", &[&[3], &journal.encode()[..]].concat());
+    let span = Span { first: 7, end: 9 };
+    let orders = Header::Journal(vec![
+        Change::Hold { span },
+        Change::Release { span },
+        Change::Drop { span, end_log: 90 },
+    ]);
+    is_committed("spool_entry", "orders", &[&[3], &orders.encode()[..]].concat());
+    let Header::Batch(header) = batch else { panic!("a batch") };
+    let footer = Header::Footer(Footer::of(&[Indexed { offset: 900, stored: 4, header }]));
+    is_committed("spool_entry", "footer", &[&[4], &footer.encode()[..]].concat());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod golden;
 mod keeping;
 mod lives;
 mod model;
+mod operator;
 mod power_loss;
 mod regressions;
 
@@ -18,7 +19,7 @@ use super::{
 };
 
 pub(super) fn options(dir: &Path) -> Options {
-    Options { dir: dir.to_owned(), max_bytes: 16 << 20, min_free_bytes: 0 }
+    Options::new(dir, 16 << 20)
 }
 
 pub(super) fn key(shard: u32) -> ShardKey {
