@@ -69,6 +69,7 @@ pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;
 pub use retention::Retention;
+pub use shared::Pin;
 pub use spans::{Span, Spans};
 pub use state::{Delivered, Dropped, SegmentInfo, ShardState, State};
 
@@ -330,6 +331,11 @@ impl Spool {
     /// ones.
     pub fn delivery_reader(&self, seq: Seq) -> Reader {
         Reader::delivering(Arc::clone(&self.shared), seq)
+    }
+
+    /// Keeps batch `seq` and everything behind it until the pin is dropped.
+    pub fn pin(&self, seq: Seq) -> Pin {
+        self.shared.pin(seq)
     }
 
     /// The number after the newest durable batch, and its changes.

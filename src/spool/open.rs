@@ -88,7 +88,7 @@ impl Spool {
         let incarnation = fastrand::u64(1..);
         let mut state = found.state;
         state.segments.insert(id, SegmentInfo::beginning(&state));
-        let floor = Change::Floor { segment: options.retention.floor(&state, id) };
+        let floor = Change::Floor { segment: options.retention.floor(&state, id, None) };
         state.apply(id, &Header::Journal(vec![floor]));
         let open = quota.with_reserve(disk.as_ref(), |disk| {
             Segment::create(disk, id, incarnation, Header::Snapshot(state.clone()))

@@ -1,5 +1,6 @@
 //! What the writer, the readers and the handles see of one another.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     highest_segment: AtomicU64,
     /// One past the last batch that was given to a destination since the start.
     taken: AtomicU64,
+    /// Batches from which on nothing is let go of, by the number of the pin.
+    pins: Mutex<BTreeMap<u64, Seq>>,
     pub(crate) used: Arc<AtomicU64>,
 }
 
@@ -53,6 +56,7 @@ impl Shared {
             room: watch::Sender::new(0),
             highest_segment: AtomicU64::new(highest_segment),
             taken: AtomicU64::new(0),
+            pins: Mutex::default(),
             used,
         }
     }
@@ -91,6 +95,11 @@ impl Shared {
     /// One past the last batch that may be on its way to a destination.
     pub(crate) fn taken(&self) -> Seq {
         self.taken.load(Ordering::Relaxed)
+    }
+
+    /// The oldest batch that somebody reads again.
+    pub(crate) fn pinned(&self) -> Option<Seq> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
     }
 
     /// An id no segment ever had.
@@ -137,6 +146,15 @@ impl Shared {
         inner.last_error = Some(text);
     }
 
+    /// See [`Pin`].
+    pub(crate) fn pin(self: &Arc<Self>, seq: Seq) -> Pin {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = pins.last_key_value().map_or(0, |(last, _)| last + 1);
+        pins.insert(number, seq);
+        drop(pins);
+        Pin { shared: Arc::clone(self), number }
+    }
+
     /// Removes the segment files below `floor`, and those of attempts that failed; true when
     /// there were any.
     pub(crate) fn remove_unneeded(&self, floor: u64) -> Result<bool, Error> {
@@ -155,5 +173,29 @@ impl Shared {
             self.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         }
         Ok(any)
+    }
+}
+
+/// Keeps the segments from one batch on, whoever else is done with them, while it lives.
+/// It does not survive a restart.
+pub struct Pin {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Pin {
+    /// Nothing before `seq` is needed any more.
+    pub fn move_to(&self, seq: Seq) {
+        self.pins().insert(self.number, seq);
+    }
+
+    fn pins(&self) -> MutexGuard<'_, BTreeMap<u64, Seq>> {
+        self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.pins().remove(&self.number);
     }
 }

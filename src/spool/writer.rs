@@ -236,14 +236,16 @@ impl Writer {
     /// did not fit.
     fn let_go(&mut self) {
         let Some(newest) = self.segment.as_ref().map(|open| open.id) else { return };
+        let pinned = self.shared.pinned();
         let floor = {
             let inner = self.shared.lock();
-            self.pressed &= oldest_kept(&inner.state, newest).is_some();
+            let oldest_kept = oldest_kept(&inner.state, newest, pinned);
+            self.pressed &= oldest_kept.is_some();
             if self.pressed {
-                oldest_kept(&inner.state, newest).map(|oldest| oldest + 1)
+                oldest_kept.map(|oldest| oldest + 1)
             } else if self.retained_at.elapsed() >= JOURNAL_EVERY {
                 self.retained_at = Instant::now();
-                let floor = self.retention.floor(&inner.state, newest);
+                let floor = self.retention.floor(&inner.state, newest, pinned);
                 (floor > inner.state.floor).then_some(floor)
             } else {
                 None
@@ -262,7 +264,7 @@ impl Writer {
         let Some(open) = self.segment.as_mut() else { return Err(Error::Closed) };
         let journal = {
             let inner = self.shared.lock();
-            journal(&inner.state, &self.changes, open.id, &self.retention)
+            journal(&inner.state, &self.changes, open.id, (&self.retention, self.shared.pinned()))
         };
         let mut entries: Vec<NewEntry> = accepted
             .iter_mut()
@@ -344,7 +346,7 @@ impl Writer {
         let id = self.shared.next_segment();
         let info = SegmentInfo::beginning(&state);
         state.segments.insert(id, info);
-        let floor = self.retention.floor(&state, id);
+        let floor = self.retention.floor(&state, id, self.shared.pinned());
         if let Some(open) = &mut self.segment
             && open.id >= floor
             && open.holds_batches()
