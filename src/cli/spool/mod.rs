@@ -127,7 +127,7 @@ impl Where {
             return Ok(dir.clone());
         }
         let path = self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"));
-        Ok(config::load_spool(path)?.dir)
+        Ok(config::load_spool(path)?.spool.dir)
     }
 }
 
