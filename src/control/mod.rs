@@ -41,6 +41,8 @@ pub mod fuzz;
 mod protocol;
 mod server;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientError, Reply};
 pub use daemon::Daemon;

@@ -19,10 +19,9 @@ use super::socket::Listener;
 
 /// Most connections that are answered at once.
 pub const CONNECTIONS: usize = 16;
-/// Time for a whole request.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
-/// Time that a client may take nothing.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// What clients get.
+const PATIENCE: Patience =
+    Patience { request: Duration::from_secs(10), stalled: Duration::from_secs(30) };
 /// Time for the last words of a relay that stops.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// Time for answers to see that the relay stops; their threads are left to themselves then.
@@ -79,9 +78,27 @@ pub trait Output {
     fn is_wanted(&self) -> bool;
 }
 
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a whole request.
+    pub(super) request: Duration,
+    /// In which it takes nothing of what waits for it.
+    pub(super) stalled: Duration,
+}
+
 /// Answers connections until `stop` is cancelled. Then it says so to those that wait, removes
 /// the socket, and ends within seconds. Must run in a runtime with time and io.
 pub async fn serve(listener: Listener, stop: CancellationToken, answer: Arc<dyn Answer>) {
+    serve_with(PATIENCE, listener, stop, answer).await;
+}
+
+pub(super) async fn serve_with(
+    patience: Patience,
+    listener: Listener,
+    stop: CancellationToken,
+    answer: Arc<dyn Answer>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let long = Arc::new(Semaphore::new(LONG_ON_THE_WAY));
     let hello: Arc<[u8]> = protocol::hello_line(&Hello {
@@ -113,6 +130,7 @@ pub async fn serve(listener: Listener, stop: CancellationToken, answer: Arc<dyn 
         };
         let connection = Connection {
             stream: Arc::new(stream),
+            patience,
             stop: stop.clone(),
             long: Arc::clone(&long),
             _place: place,
@@ -136,6 +154,7 @@ fn turn_away(stream: &UnixStream, hello: &[u8]) {
 
 struct Connection {
     stream: Arc<UnixStream>,
+    patience: Patience,
     stop: CancellationToken,
     long: Arc<Semaphore>,
     _place: OwnedSemaphorePermit,
@@ -175,10 +194,11 @@ impl Connection {
     async fn talk(&self, answer: Arc<dyn Answer>) -> Result<(), Cut> {
         let request = tokio::select! {
             () = self.stop.cancelled() => return Err(Cut::Stopping { whole: true }),
-            request = tokio::time::timeout(REQUEST_WITHIN, self.request()) => request,
+            request = tokio::time::timeout(self.patience.request, self.request()) => request,
         };
         let late = || {
-            let what = format!("no whole request came within {} s", REQUEST_WITHIN.as_secs());
+            let what =
+                format!("no whole request came within {} s", self.patience.request.as_secs());
             Some(Err(Refusal::new("control.request_timeout", what)))
         };
         let outcome = match request.unwrap_or_else(|_| late()) {
@@ -274,7 +294,8 @@ impl Connection {
 
     async fn write_all(&self, line: &[u8], done: &mut usize) -> io::Result<()> {
         while *done < line.len() {
-            let writable = tokio::time::timeout(STALLED_AFTER, self.stream.writable()).await;
+            let writable = self.stream.writable();
+            let writable = tokio::time::timeout(self.patience.stalled, writable).await;
             writable.map_err(|_| io::ErrorKind::TimedOut)??;
             match self.stream.try_write(&line[*done..]) {
                 Ok(written) => *done += written,
