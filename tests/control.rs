@@ -66,6 +66,12 @@ impl Answer for Subject {
                 drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
                 Ok(json!({ "wanted": out.is_wanted() }))
             }
+            Some("held") => {
+                self.following.fetch_add(1, Ordering::SeqCst);
+                let (open, opened) = &self.gate;
+                drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+                Ok(json!({ "done": true }))
+            }
             Some("long") => {
                 let long = "y".repeat(usize::try_from(request["bytes"].as_u64().unwrap()).unwrap());
                 let refused = out.line(&json!(long)).map_err(|error| format!("{:?}", error.kind()));
@@ -112,7 +118,7 @@ impl Server {
     }
 
     fn client(&self) -> Client {
-        Client::connect(&self.path).unwrap().expect("a server")
+        Client::connect(&self.path).unwrap().unwrap()
     }
 
     /// Asks; returns the lines and the end.
@@ -371,6 +377,19 @@ fn a_stop_is_told_to_everyone_who_waits() {
     let rest = String::from_utf8_lossy(&rest);
     assert!(!rest.contains("{\"end\""), "an answer that was cut off does not look complete");
     wait_for("the answers to end", || server.subject.ended.load(Ordering::SeqCst) == 2);
+}
+
+#[test]
+fn what_is_done_while_the_relay_stops_is_told_as_done() {
+    let mut server = Server::start();
+    let client = server.client();
+    let waiting = std::thread::spawn(move || ask(client, json!({ "ask": "held" })).1);
+    wait_for("the order to begin", || server.subject.following.load(Ordering::SeqCst) == 1);
+    server.stop.cancel();
+    *server.subject.gate.0.lock().unwrap() = true;
+    server.subject.gate.1.notify_all();
+    assert_eq!(waiting.join().unwrap().unwrap()["done"], true);
+    server.stopped();
 }
 
 #[tokio::test]

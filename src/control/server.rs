@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -249,6 +250,7 @@ impl Connection {
         let Ok(cred) = self.stream.peer_cred() else { return Err(Cut::Gone) };
         let peer = Peer { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() };
         let (lines, mut queue) = mpsc::channel(QUEUE);
+        let cut = Arc::new(AtomicBool::new(false));
         let mut out = Lines {
             lines,
             room: Arc::new(Semaphore::new(ON_THE_WAY)),
@@ -256,18 +258,27 @@ impl Connection {
             stream: Arc::clone(&self.stream),
             stop: self.stop.clone(),
             runtime: Handle::current(),
+            cut: Arc::clone(&cut),
             progress: None,
         };
         let answered = tokio::task::spawn_blocking(move || answer.answer(request, peer, &mut out));
         let passed = self.pass_on(&mut queue).await;
         // Whoever still makes lines sees now that nobody wants them.
-        drop(queue);
+        queue.close();
         let outcome = answered.await.unwrap_or_else(|error| {
             tracing::error!(code = "control.failed", %error, "a request could not be answered");
             let what = "the relay failed to answer because of a defect; its log says more";
             Err(Refusal::new("control.failed", what))
         });
-        passed.map(|()| outcome)
+        match passed {
+            // An order that was carried out to its end is not called incomplete.
+            Err(Cut::Stopping { whole: true })
+                if queue.is_empty() && !cut.load(Ordering::Relaxed) =>
+            {
+                Ok(outcome)
+            }
+            passed => passed.map(|()| outcome),
+        }
     }
 
     async fn pass_on(&self, queue: &mut mpsc::Receiver<Queued>) -> Result<(), Cut> {
@@ -315,6 +326,8 @@ struct Lines {
     stream: Arc<UnixStream>,
     stop: CancellationToken,
     runtime: Handle,
+    /// Whether the answer was told that nobody wants it.
+    cut: Arc<AtomicBool>,
     progress: Option<Instant>,
 }
 
@@ -349,6 +362,7 @@ impl Output for Lines {
             self.lines.send(Queued { line, _room: room, _long: long }).await.ok()
         });
         sent.ok_or_else(|| {
+            self.cut.store(true, Ordering::Relaxed);
             io::Error::new(io::ErrorKind::BrokenPipe, "nobody waits for the answer any more")
         })
     }
@@ -366,7 +380,9 @@ impl Output for Lines {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.stop.is_cancelled() && !self.lines.is_closed() && !hung_up(&self.stream)
+        let wanted = !self.stop.is_cancelled() && !self.lines.is_closed() && !hung_up(&self.stream);
+        self.cut.fetch_or(!wanted, Ordering::Relaxed);
+        wanted
     }
 }
 
