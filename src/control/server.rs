@@ -270,14 +270,19 @@ impl Connection {
             let what = "the relay failed to answer because of a defect; its log says more";
             Err(Refusal::new("control.failed", what))
         });
+        // An order that was carried out to its end is not called incomplete, and what ended
+        // because nobody wanted it is not called complete.
         match passed {
-            // An order that was carried out to its end is not called incomplete.
-            Err(Cut::Stopping { whole: true })
-                if queue.is_empty() && !cut.load(Ordering::Relaxed) =>
-            {
-                Ok(outcome)
+            Ok(()) | Err(Cut::Stopping { whole: true }) => {
+                if queue.is_empty() && !cut.load(Ordering::Relaxed) {
+                    Ok(outcome)
+                } else if self.stop.is_cancelled() {
+                    Err(Cut::Stopping { whole: true })
+                } else {
+                    Err(Cut::Gone)
+                }
             }
-            passed => passed.map(|()| outcome),
+            Err(cut) => Err(cut),
         }
     }
 
