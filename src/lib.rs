@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod emulator;
 pub mod relay;
 pub mod sls;

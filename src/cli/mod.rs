@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod emulator;
 mod output;
+mod owner;
 mod run;
 mod spool;
 

@@ -1,6 +1,9 @@
 //! `sls-relay run`: the daemon.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -9,8 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ConfigArgs, exit, output};
 use crate::config::{LogFormat, Settings, Start};
+use crate::control::{self, Daemon, Listener};
 use crate::relay::{Relay, RelayError};
+use crate::spool::Spool;
 use crate::telemetry;
+
+/// Time for threads that answered on the control socket and did not see that it is over.
+const ANSWERS_END_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
@@ -90,7 +98,9 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
             source.start = Start::Time(since);
         }
     }
-    match runtime.block_on(relay(settings, args.drain || args.until.is_some())) {
+    let outcome = runtime.block_on(relay(settings, args.drain || args.until.is_some()));
+    runtime.shutdown_timeout(ANSWERS_END_WITHIN);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(code = "relay.failed", "{}", crate::relay::chain(&error));
@@ -101,7 +111,10 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 
 async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
     let stop = CancellationToken::new();
+    let socket = settings.control.socket.clone();
     let relay = Relay::start(settings).await?;
+    // After the spool's lock: nobody else with this spool can take the socket.
+    let control = serve(&socket, relay.spool(), stop.clone());
     let signalled = stop.clone();
     if ends {
         let (exported, done) = (relay.exported(), stop.clone());
@@ -129,7 +142,34 @@ async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
         }
         std::process::exit(1);
     });
-    relay.run(stop).await
+    let outcome = relay.run(stop.clone()).await;
+    stop.cancel();
+    control.await;
+    outcome
+}
+
+/// Answers on the control socket until `stop`, and returns its end. A relay that cannot be
+/// asked still moves logs.
+fn serve(socket: &Path, spool: Spool, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+    let serving = match Listener::bind(socket) {
+        Ok(listener) => {
+            tracing::debug!(socket = %socket.display(), "answering on the control socket");
+            Some(tokio::spawn(control::serve(listener, stop, Arc::new(Daemon::new(spool)))))
+        }
+        Err(error) => {
+            tracing::warn!(
+                code = error.code(),
+                "this relay runs without a control socket: {}; commands read the files of the spool meanwhile",
+                crate::relay::chain(&error)
+            );
+            None
+        }
+    };
+    async move {
+        if let Some(serving) = serving {
+            let _ = serving.await;
+        }
+    }
 }
 
 fn exit_code(error: &RelayError) -> u8 {

@@ -31,6 +31,11 @@ impl Process {
         Self { child, log: Some(log) }
     }
 
+    #[allow(dead_code, reason = "not every test that includes this needs it")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::owner::{OwnerError, become_owner};
 use super::{exit, output};
 use crate::config;
 use crate::sls::{self, body, walk};
@@ -110,7 +111,7 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         Err(error) => {
             let denied = error.downcast_ref::<Error>().is_some_and(|error| {
                 matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
-            });
+            }) || error.is::<OwnerError>();
             if let Some(problems) = error.downcast_ref::<config::Problems>() {
                 output::error(&problems.to_string());
                 return ExitCode::from(exit::CONFIG);
@@ -122,12 +123,19 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
 }
 
 impl Where {
+    /// The spool directory. From here on root is its owner.
     fn dir(&self) -> anyhow::Result<PathBuf> {
+        let dir = self.named()?;
+        become_owner(&dir)?;
+        Ok(dir)
+    }
+
+    fn named(&self) -> anyhow::Result<PathBuf> {
         if let Some(dir) = &self.spool {
             return Ok(dir.clone());
         }
         let path = self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"));
-        Ok(config::load_spool(path)?.dir)
+        Ok(config::load_spool(path)?.spool.dir)
     }
 }
 
