@@ -24,11 +24,13 @@
 
 mod catalog;
 mod command;
+mod counting;
 pub mod disk;
 mod entry;
 mod error;
 mod format;
 pub mod fuzz;
+mod headers;
 pub mod inspect;
 mod ledger;
 mod lock;
@@ -41,6 +43,8 @@ mod segment;
 mod shared;
 pub mod sim;
 mod state;
+mod verify;
+mod wait;
 mod writer;
 
 #[cfg(test)]
