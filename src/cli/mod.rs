@@ -6,6 +6,7 @@ mod emulator;
 mod output;
 mod run;
 mod spool;
+mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
