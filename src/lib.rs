@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod emulator;
+pub mod inspect;
 pub mod relay;
 pub mod sls;
 pub mod spool;

@@ -7,6 +7,7 @@ mod output;
 mod owner;
 mod run;
 mod spool;
+mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

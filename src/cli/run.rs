@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::time::time;
 use super::{ConfigArgs, exit, output};
 use crate::config::{LogFormat, Settings, Start};
 use crate::control::{self, Daemon, Listener};
@@ -25,8 +26,8 @@ pub(crate) struct RunArgs {
     /// Only deliver what waits in the spool, pull nothing, and end
     #[arg(long)]
     drain: bool,
-    /// An export: pull only what SLS received before this time (RFC 3339, or now), deliver
-    /// it, and end. A consumer group of its own keeps it apart from a running relay
+    /// An export: pull only what SLS received before this time (RFC 3339, now, or a span
+    /// back such as 2h), deliver it, and end. A consumer group of its own keeps it apart from a running relay
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "drain")]
     until: Option<Timestamp>,
     /// In place of start: where shards without a checkpoint begin
@@ -46,16 +47,6 @@ pub(crate) struct RunArgs {
 enum LogFormatArg {
     Text,
     Json,
-}
-
-/// A time as it is written on the command line.
-fn time(text: &str) -> Result<Timestamp, String> {
-    match text {
-        "now" => Ok(Timestamp::now()),
-        text => {
-            text.parse().map_err(|_| "write a time such as 2026-01-31T08:00:00Z, or now".to_owned())
-        }
-    }
 }
 
 pub(crate) fn run(args: &RunArgs) -> ExitCode {

@@ -28,11 +28,13 @@
 
 mod catalog;
 mod command;
+mod counting;
 pub mod disk;
 mod entry;
 mod error;
 mod format;
 pub mod fuzz;
+mod headers;
 pub mod inspect;
 mod ledger;
 mod lock;
@@ -47,6 +49,8 @@ mod shared;
 pub mod sim;
 mod spans;
 mod state;
+mod verify;
+mod wait;
 mod writer;
 
 #[cfg(test)]

@@ -65,6 +65,10 @@ impl Shared {
         self.disk.as_ref()
     }
 
+    pub(crate) fn disk_handle(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
