@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod emulator;
 pub mod inspect;
+pub mod orders;
 pub mod relay;
 pub mod sls;
 pub mod spool;

@@ -15,7 +15,6 @@ use super::{ConfigArgs, exit, output};
 use crate::config::{LogFormat, Settings, Start};
 use crate::control::{self, Daemon, Listener};
 use crate::relay::{Relay, RelayError};
-use crate::spool::Spool;
 use crate::telemetry;
 
 /// Time for threads that answered on the control socket and did not see that it is over.
@@ -103,9 +102,11 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
     let stop = CancellationToken::new();
     let socket = settings.control.socket.clone();
+    let destinations = settings.destinations.clone();
     let relay = Relay::start(settings).await?;
     // After the spool's lock: nobody else with this spool can take the socket.
-    let control = serve(&socket, relay.spool(), stop.clone());
+    let daemon = Daemon::new(relay.spool(), &destinations);
+    let control = serve(&socket, daemon, stop.clone());
     let signalled = stop.clone();
     if ends {
         let (exported, done) = (relay.exported(), stop.clone());
@@ -141,11 +142,15 @@ async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
 
 /// Answers on the control socket until `stop`, and returns its end. A relay that cannot be
 /// asked still moves logs.
-fn serve(socket: &Path, spool: Spool, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+fn serve(
+    socket: &Path,
+    daemon: Daemon,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
     let serving = match Listener::bind(socket) {
         Ok(listener) => {
             tracing::debug!(socket = %socket.display(), "answering on the control socket");
-            Some(tokio::spawn(control::serve(listener, stop, Arc::new(Daemon::new(spool)))))
+            Some(tokio::spawn(control::serve(listener, stop, Arc::new(daemon))))
         }
         Err(error) => {
             tracing::warn!(

@@ -47,5 +47,5 @@ mod tests;
 pub use client::{Client, ClientError, Reply};
 pub use daemon::Daemon;
 pub use protocol::{Hello, LONGEST_LINE, LONGEST_REQUEST, Refusal, VERSION};
-pub use server::{Answer, CONNECTIONS, Output, Peer, serve};
+pub use server::{Answer, CONNECTIONS, Peer, serve};
 pub use socket::{BindError, LONGEST_PATH, Listener};

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::protocol::{self, Hello, LONGEST_LINE, LONGEST_REQUEST, Refusal, VERSION};
 use super::socket::Listener;
+use crate::inspect::Output;
 
 /// Most connections that are answered at once.
 pub const CONNECTIONS: usize = 16;
@@ -58,25 +59,11 @@ pub trait Answer: Send + Sync + 'static {
     /// object or null.
     ///
     /// # Errors
-    /// Why there is no answer; an error of [`Output::line`] converts.
+    /// Why there is no answer; an error of [`Output::line`] converts. That is
+    /// [`io::ErrorKind::BrokenPipe`] when the client is gone or the relay stops, and
+    /// [`io::ErrorKind::InvalidInput`] for a part longer than [`LONGEST_LINE`], of which nothing
+    /// was sent.
     fn answer(&self, request: Value, peer: Peer, out: &mut dyn Output) -> Result<Value, Refusal>;
-}
-
-/// Where an answer goes.
-pub trait Output {
-    /// Sends one part of the answer; waits while the client is slow.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::BrokenPipe`] when the client is gone or the relay stops;
-    /// [`io::ErrorKind::InvalidInput`] for a part longer than [`LONGEST_LINE`], of which
-    /// nothing was sent.
-    fn line(&mut self, part: &Value) -> io::Result<()>;
-
-    /// Says how far the answer is, now and then: a number too many is left out. Never waits.
-    fn progress(&mut self, done: u64, of: u64);
-
-    /// Whether somebody still waits for the answer.
-    fn is_wanted(&self) -> bool;
 }
 
 /// How long a client may take.

@@ -8,6 +8,7 @@
 //! Nothing is ever changed.
 
 mod batches;
+mod chosen;
 mod error;
 mod filter;
 mod ledger;
@@ -22,6 +23,7 @@ use std::io;
 
 use serde_json::{Value, json};
 
+pub use chosen::{Chosen, Part, Run, choose, choose_logs};
 pub use error::Error;
 pub use filter::logstore;
 pub use question::{By, Clock, FieldTest, Octets, Only, Question, Selection};

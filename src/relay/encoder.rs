@@ -173,6 +173,7 @@ impl Encoder {
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
         let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
+        let wanted = self.replay.as_ref().and_then(|replay| replay.wanted(header, raw));
         let mut logs = 0;
         for (number, group) in walk::groups(raw).flatten().enumerate() {
             tags.clear();
@@ -203,7 +204,7 @@ impl Encoder {
                         approximate: cursor.is_none(),
                     },
                 };
-                if self.replay.as_ref().is_some_and(|replay| !replay.wants(header, &line)) {
+                if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
                     continue;
                 }
                 self.append(&line, is_notice(header, group.topic), &mut frames);

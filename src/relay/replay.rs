@@ -17,10 +17,9 @@ use super::sender::Sender;
 use super::status::{Counters, read};
 use crate::config::Destination;
 use crate::spool::{BatchHeader, Pin, Position, Span, Spool};
-use crate::syslog::LogLine;
 
-/// Which logs of a batch are sent.
-pub type Wanted = Arc<dyn Fn(&BatchHeader, &LogLine<'_>) -> bool + Send + Sync>;
+/// Which logs of a decompressed batch are sent, as their indexes in order; none for all.
+pub type Wanted = Arc<dyn Fn(&BatchHeader, &[u8]) -> Option<Vec<u32>> + Send + Sync>;
 
 /// What is sent again.
 pub struct Plan {
@@ -72,8 +71,8 @@ impl Replay {
         Some(span.first.max(seq))
     }
 
-    pub(crate) fn wants(&self, header: &BatchHeader, log: &LogLine<'_>) -> bool {
-        (self.plan.wanted)(header, log)
+    pub(crate) fn wanted(&self, header: &BatchHeader, raw: &[u8]) -> Option<Vec<u32>> {
+        (self.plan.wanted)(header, raw)
     }
 
     pub(crate) fn confirmed(&self, mark: Mark) {
@@ -104,7 +103,7 @@ pub async fn replay(
     destination: Arc<Destination>,
     plan: Plan,
     stop: CancellationToken,
-    mut report: impl FnMut(Progress) + Send,
+    mut report: impl FnMut(Progress),
 ) -> std::io::Result<Progress> {
     if plan.batches.is_empty() {
         return Ok(Progress::default());

@@ -39,6 +39,12 @@ impl Options {
         let (dir, retention) = (dir.into(), Retention::default());
         Self { dir, max_bytes, min_free_bytes: 0, retention }
     }
+
+    /// For somebody who opens the spool of a relay that is stopped: nothing is let go of.
+    pub fn keeping(dir: impl Into<PathBuf>) -> Self {
+        let retention = Retention { time: std::time::Duration::MAX, bytes: u64::MAX };
+        Self { retention, ..Self::new(dir, u64::MAX) }
+    }
 }
 
 /// What opening found.

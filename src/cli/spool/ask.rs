@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::output;
 use crate::cli::owner::become_owner;
-use crate::config;
+use crate::config::{self, ControlSettings};
+use crate::control::{Client, ClientError, Reply};
 use crate::inspect::{self, Output, Question};
 use crate::spool::inspect::Inspection;
 
@@ -37,20 +39,40 @@ pub(super) struct Asking {
     counted: bool,
 }
 
+/// The spool that is meant, and the socket of the relay that may have it open.
+pub(super) struct Place {
+    pub(super) dir: PathBuf,
+    pub(super) socket: PathBuf,
+}
+
 impl At {
-    /// The spool directory. From here on root is its owner.
-    pub(super) fn dir(&self) -> anyhow::Result<PathBuf> {
-        let dir = self.named()?;
-        become_owner(&dir)?;
-        Ok(dir)
+    /// Where the spool and the socket are. From here on root is the owner of the spool.
+    pub(super) fn place(&self) -> anyhow::Result<Place> {
+        let place = match &self.spool {
+            Some(dir) => Place { dir: dir.clone(), socket: ControlSettings::of_spool(dir).socket },
+            None => {
+                let local = config::load_spool(self.config_file())?;
+                Place { dir: local.spool.dir, socket: local.control.socket }
+            }
+        };
+        become_owner(&place.dir)?;
+        Ok(place)
     }
 
-    fn named(&self) -> anyhow::Result<PathBuf> {
-        if let Some(dir) = &self.spool {
-            return Ok(dir.clone());
-        }
-        let path = self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"));
-        Ok(config::load_spool(path)?.spool.dir)
+    /// The configuration file that is meant, if none is named the usual one.
+    pub(super) fn config_file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"))
+    }
+}
+
+impl Place {
+    /// A connection to the relay that has this spool open; none where none has.
+    pub(super) fn relay(&self) -> Result<Option<Client>, ClientError> {
+        let Some(client) = Client::connect(&self.socket)? else { return Ok(None) };
+        let same = |dir: &Path| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        // A spool that was copied has a socket of the same name, which may be another relay's.
+        let ours = same(Path::new(&client.hello().dir)) == same(&self.dir);
+        Ok(ours.then_some(client))
     }
 }
 
@@ -60,7 +82,7 @@ pub(super) fn ask(
     question: &Question,
     out: &mut dyn Output,
 ) -> anyhow::Result<Value> {
-    let summary = answer(&asking.at.dir()?, question, out)?;
+    let summary = answer(&asking.at.place()?, question, out)?;
     if asking.counted {
         let (read, of) = (&summary["read_bytes"], &summary["spool_bytes"]);
         let share = read.as_f64().zip(of.as_f64()).filter(|(_, of)| *of > 0.0);
@@ -70,8 +92,38 @@ pub(super) fn ask(
     Ok(summary)
 }
 
-/// The answer by whoever can give it: the segments themselves, which no running process minds.
-fn answer(dir: &Path, question: &Question, out: &mut dyn Output) -> anyhow::Result<Value> {
-    let spool = Inspection::open(dir)?;
+/// The answer by whoever can give it: the relay that has the spool open, else the segments
+/// themselves, which no running process minds.
+fn answer(place: &Place, question: &Question, out: &mut dyn Output) -> anyhow::Result<Value> {
+    let denied = match place.relay() {
+        Ok(Some(client)) => return through(client, question, out),
+        Ok(None) => None,
+        // Who may not use the socket may still be allowed to read the directory.
+        Err(error @ ClientError::Denied { .. }) => Some(error),
+        Err(error) => return Err(error.into()),
+    };
+    let spool = match (Inspection::open(&place.dir), denied) {
+        (Err(_), Some(denied)) => return Err(denied.into()),
+        (opened, _) => opened?,
+    };
     Ok(inspect::answer(&spool, question, out)?)
+}
+
+/// What the relay answers to a question or an order.
+pub(super) fn through(
+    client: Client,
+    request: &impl Serialize,
+    out: &mut dyn Output,
+) -> anyhow::Result<Value> {
+    let Value::Object(request) = serde_json::to_value(request)? else {
+        anyhow::bail!("a request is an object");
+    };
+    let mut failed = Ok(());
+    let end = client.ask(request, &mut |reply| match reply {
+        Reply::Line(line) if failed.is_ok() => failed = out.line(&line),
+        Reply::Line(_) => {}
+        Reply::Progress(done, of) => out.progress(done, of),
+    })?;
+    failed?;
+    Ok(Value::Object(end))
 }

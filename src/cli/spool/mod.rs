@@ -4,10 +4,10 @@
 mod ask;
 mod cat;
 mod filters;
-mod forget;
 mod gaps;
 mod list;
 mod log_line;
+mod order;
 mod quarantine;
 mod render;
 mod show;
@@ -50,8 +50,16 @@ enum SpoolCommand {
     Verify(verify::VerifyArgs),
     /// The copies of what could not be read
     Quarantine(quarantine::QuarantineArgs),
+    /// Stop delivery in front of batches until they are released
+    Hold(order::BatchesArgs),
+    /// Let delivery go on past held batches
+    Release(order::BatchesArgs),
+    /// Drop batches for good: nobody gets them
+    Drop(order::BatchesArgs),
+    /// Send logs again that a destination has had, marked as a replay
+    Replay(order::ReplayArgs),
     /// Let go of what waits for a destination that is not configured any more
-    Forget(forget::ForgetArgs),
+    Forget(order::ForgetArgs),
 }
 
 /// Arguments that contradict one another.
@@ -70,7 +78,11 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         SpoolCommand::Gaps(args) => gaps::gaps(args),
         SpoolCommand::Verify(args) => verify::verify(args),
         SpoolCommand::Quarantine(args) => quarantine::quarantine(args),
-        SpoolCommand::Forget(args) => forget::forget(args),
+        SpoolCommand::Hold(args) => order::hold(args),
+        SpoolCommand::Release(args) => order::release(args),
+        SpoolCommand::Drop(args) => order::discard(args),
+        SpoolCommand::Replay(args) => order::replay(args),
+        SpoolCommand::Forget(args) => order::forget(args),
     };
     done.unwrap_or_else(|error| {
         if let Some(problems) = error.downcast_ref::<config::Problems>() {

@@ -13,23 +13,51 @@ use crate::inspect::{Octets, Output, logstore};
 pub(super) struct Rendered<F> {
     json: bool,
     show: F,
-    bar: ProgressBar,
+    bar: Bar,
+}
+
+/// How far something is, where a person watches.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar of this form.
+    pub(super) fn new(template: &str) -> Self {
+        if !output::interactive() {
+            return Self(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template(template);
+        let target = ProgressDrawTarget::stderr_with_hz(5);
+        let bar = ProgressBar::with_draw_target(None, target);
+        Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+
+    pub(super) fn show(&self, done: u64, of: u64) {
+        if !self.0.is_hidden() {
+            self.0.set_length(of);
+            self.0.set_position(done);
+        }
+    }
+
+    /// Prints in between.
+    pub(super) fn suspend(&self, print: impl FnOnce()) {
+        self.0.suspend(print);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 impl<F: FnMut(&Value)> Rendered<F> {
     pub(super) fn new(asking: &Asking, show: F) -> Self {
-        Self { json: asking.json, show, bar: ProgressBar::hidden() }
+        Self { json: asking.json, show, bar: Bar(ProgressBar::hidden()) }
     }
 
     /// Shows how far it is, where a person watches and no lines come in between.
     pub(super) fn with_progress(mut self) -> Self {
-        if output::interactive() {
-            let template = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}";
-            let style = ProgressStyle::with_template(template);
-            let target = ProgressDrawTarget::stderr_with_hz(5);
-            self.bar = ProgressBar::with_draw_target(None, target)
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        }
+        self.bar = Bar::new("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}");
         self
     }
 }
@@ -48,16 +76,7 @@ impl<F: FnMut(&Value)> Output for Rendered<F> {
     }
 
     fn progress(&mut self, done: u64, of: u64) {
-        if !self.bar.is_hidden() {
-            self.bar.set_length(of);
-            self.bar.set_position(done);
-        }
-    }
-}
-
-impl<F> Drop for Rendered<F> {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.bar.show(done, of);
     }
 }
 
