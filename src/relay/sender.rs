@@ -20,7 +20,7 @@ use super::encoder::{self, Chunk, Mark};
 use super::status::{Counters, DestinationCounters, ShardCounters, add};
 use super::{chain, stopped_for};
 use crate::config::Destination;
-use crate::spool::Spool;
+use crate::spool::{Spool, crash};
 use crate::syslog::{DrainError, DrainPlan, DrainSettings, Positions, SendError};
 
 /// Unanswered drains in a row before the receiver counts as one that never answers.
@@ -215,6 +215,7 @@ impl Sender {
     }
 
     fn wrote(&mut self, chunk: Chunk, datagram: bool) {
+        crash::point("chunk-written");
         let now = Instant::now();
         let logs = chunk.after.log.saturating_sub(self.positions.written().log);
         self.positions.wrote(chunk.after);
@@ -247,6 +248,7 @@ impl Sender {
     /// Everything written was read by the receiver.
     fn drained(&mut self) {
         self.unanswered = 0;
+        crash::point("logs-proven");
         self.positions.prove(self.positions.written(), Instant::now());
         self.plan.reset();
     }
@@ -305,7 +307,9 @@ impl Sender {
         let Some(mark) = self.positions.settle(now, self.destination.settle) else { return };
         self.backoff.reset();
         self.plan.confirmed();
+        crash::point("logs-confirmed");
         self.spool.ack(&self.destination.name, mark.position, mark.log);
+        crash::point("acks-noted");
         while let Some((after, logs, shard)) = self.unconfirmed.front() {
             if *after > mark {
                 break;

@@ -24,6 +24,7 @@
 
 mod catalog;
 mod command;
+pub mod crash;
 pub mod disk;
 mod entry;
 mod error;

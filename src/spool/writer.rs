@@ -16,7 +16,7 @@ use super::quota::Quota;
 use super::segment::{NewEntry, Segment};
 use super::shared::Shared;
 use super::state::{SegmentInfo, State};
-use super::{Receipt, segment};
+use super::{Receipt, crash, segment};
 
 /// Bytes of bodies that one barrier covers at most.
 const GROUP_BYTES: usize = 8 << 20;
@@ -99,12 +99,15 @@ impl Writer {
                 self.index();
             }
         }
+        crash::point("last-group-due");
         self.prove_last();
+        crash::point("last-group-proven");
         self.index();
         let state = self.shared.lock().state.clone();
         let mut catalog = self.shared.catalog();
         catalog.set_positions(&state);
         catalog.flush();
+        crash::point("ended");
     }
 
     /// The next command. Right after a group the next batch is often a moment away, and
@@ -352,6 +355,10 @@ impl Writer {
                 return Err(error);
             }
         };
+        crash::point("group-synced");
+        if self.changes.iter().any(|change| matches!(change, Change::Ack { .. })) {
+            crash::point("acks-synced");
+        }
         self.changes.clear();
         self.changed_at = None;
         let (segment, length) = (open.id, open.length);
@@ -372,7 +379,9 @@ impl Writer {
             (inner.state.floor > floor).then_some(inner.state.floor)
         };
         self.shared.publish();
+        crash::point("group-published");
         if floor.is_some() {
+            crash::point("floor-synced");
             self.unlink();
         }
         self.roll_if_due();
@@ -434,6 +443,7 @@ impl Writer {
         self.shared.catalog().set_positions(&state);
         self.shared.lock().state = state;
         self.shared.publish();
+        crash::point("segment-rolled");
         self.unlink();
         Ok(())
     }
@@ -457,7 +467,12 @@ impl Writer {
 
     /// Brings the catalog up to date.
     fn index(&mut self) {
+        if self.unindexed.is_empty() {
+            return;
+        }
+        crash::point("catalog-inserting");
         self.shared.catalog().insert(&self.unindexed);
+        crash::point("catalog-inserted");
         self.unindexed.clear();
     }
 }
