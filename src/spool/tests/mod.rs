@@ -7,6 +7,7 @@ mod lives;
 mod model;
 mod power_loss;
 mod regressions;
+mod reserve;
 
 use std::path::Path;
 
