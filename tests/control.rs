@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 use sls_relay::control::{
     Answer, BindError, CONNECTIONS, Client, ClientError, LONGEST_LINE, LONGEST_PATH,
-    LONGEST_REQUEST, Listener, Output, Peer, Refusal, Reply, serve,
+    LONGEST_REQUEST, Listener, Peer, Refusal, Reply, serve,
 };
+use sls_relay::inspect::Output;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take before the test fails.

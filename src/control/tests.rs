@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::server::{Patience, serve_with};
-use super::{Answer, Listener, Output, Peer, Refusal};
+use super::{Answer, Listener, Peer, Refusal};
+use crate::inspect::Output;
 
 /// How long anything may take before the test fails.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -21,6 +21,7 @@ use super::feed::Feed;
 use super::status::{Counters, DestinationCounters, ShardCounters, add};
 use super::{chain, stopped_for};
 use crate::config::Destination;
+use crate::spool::crash;
 use crate::syslog::{DrainError, DrainPlan, DrainSettings, Positions, SendError};
 
 /// Unanswered drains in a row before the receiver counts as one that never answers.
@@ -218,6 +219,7 @@ impl Sender {
     }
 
     fn wrote(&mut self, chunk: Chunk, datagram: bool) {
+        crash::point("chunk-written");
         let now = Instant::now();
         let logs = chunk.logs;
         self.positions.wrote(chunk.after);
@@ -250,6 +252,7 @@ impl Sender {
     /// Everything written was read by the receiver.
     fn drained(&mut self) {
         self.unanswered = 0;
+        crash::point("logs-proven");
         self.positions.prove(self.positions.written(), Instant::now());
         self.plan.reset();
     }
@@ -312,7 +315,9 @@ impl Sender {
         let Some(mark) = self.positions.settle(now, self.destination.settle) else { return };
         self.backoff.reset();
         self.plan.confirmed();
+        crash::point("logs-confirmed");
         self.feed.confirmed(&self.destination, mark);
+        crash::point("acks-noted");
         while let Some((after, logs, shard)) = self.unconfirmed.front() {
             if *after > mark {
                 break;

@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::crash;
+
 /// Bytes of one write call at most. A call of several MiB lets the page cache take its largest
 /// pages, and they can be so dear that groups of eight 512 KiB batches went at half the speed
 /// (`benches/spool.rs`); smaller calls cost nothing.
@@ -159,6 +161,7 @@ impl DiskFile for File {
                 let (now, later) = rest.split_at(room);
                 slices.push(IoSlice::new(now));
                 write_all(&mut file, &mut slices)?;
+                crash::point("write-split");
                 slices.clear();
                 (rest, room) = (later, WRITE_BYTES);
             }

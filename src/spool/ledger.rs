@@ -4,6 +4,7 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::{Compression, ShardKey};
 use super::error::Error;
@@ -154,13 +155,17 @@ fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>,
     let partial = copy.with_extension("partial");
     let _ = disk.remove(&partial);
     let file = disk.create(&partial).map_err(|e| Error::io("create", &partial, e))?;
+    crash::point("copy-begun");
     Ok(Some(file))
 }
 
 /// Gives a whole copy its name, durable on return.
 fn end_copy(disk: &dyn Disk, copy: &Path, file: &dyn DiskFile) -> Result<(), Error> {
+    crash::point("copy-noted");
     file.sync().map_err(|e| Error::io("sync", copy, e))?;
+    crash::point("copy-synced");
     disk.rename(&copy.with_extension("partial"), copy).map_err(|e| Error::io("name", copy, e))?;
+    crash::point("copy-named");
     disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))
 }
 
@@ -168,6 +173,7 @@ fn end_copy(disk: &dyn Disk, copy: &Path, file: &dyn DiskFile) -> Result<(), Err
 pub(crate) fn note(disk: &dyn Disk, what: &serde_json::Value) -> Result<(), Error> {
     let path = Path::new(LEDGER);
     let fail = |action| move |e| Error::io(action, LEDGER, e);
+    crash::point("ledger-due");
     let mut line = what.clone();
     if let Some(fields) = line.as_object_mut() {
         fields.insert("at".to_owned(), jiff::Timestamp::now().to_string().into());
@@ -187,5 +193,8 @@ pub(crate) fn note(disk: &dyn Disk, what: &serde_json::Value) -> Result<(), Erro
     file.read_at(&mut last, end.saturating_sub(1)).map_err(fail("read"))?;
     let before: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
     file.append(&[before, line.to_string().as_bytes(), b"\n"]).map_err(fail("write"))?;
-    file.sync().map_err(fail("sync"))
+    crash::point("ledger-written");
+    file.sync().map_err(fail("sync"))?;
+    crash::point("ledger-synced");
+    Ok(())
 }

@@ -29,6 +29,7 @@
 mod catalog;
 mod command;
 mod counting;
+pub mod crash;
 pub mod disk;
 mod entry;
 mod error;

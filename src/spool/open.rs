@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use super::catalog::{Catalog, CatalogEntry};
+use super::crash;
 use super::disk::{Disk, OsDisk};
 use super::entry::{Header, Indexed};
 use super::error::Error;
@@ -85,8 +86,10 @@ impl Spool {
             disk.create_dir(Path::new(name)).map_err(|e| Error::io("create", name, e))?;
         }
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
+        crash::point("directories-made");
         let found = recover(disk.as_ref(), Bodies::All)?;
         found.settle(disk.as_ref())?;
+        crash::point("recovery-settled");
         let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };
 
         // A new segment per start: nothing is ever written behind a tail that was cut.
@@ -105,12 +108,14 @@ impl Spool {
 
         catalog.remove_before(state.segments.values().next().map_or(0, |info| info.first_seq));
         fill(&mut catalog, disk.as_ref(), &state)?;
+        crash::point("catalog-filled");
         catalog.set_positions(&state);
         let segments: Vec<u64> = state.segments.keys().copied().collect();
         quota.refresh(disk.as_ref(), Some(&open), &segments);
         let shared = Arc::new(Shared::new(disk, catalog, state, id, used));
         let floor = shared.lock().state.floor;
         shared.remove_unneeded(floor)?;
+        crash::point("spool-opened");
 
         let (commands, receiver) = mpsc::channel();
         let limits = (quota, options.retention);
@@ -155,6 +160,7 @@ fn fill(catalog: &mut Catalog, disk: &dyn Disk, state: &super::State) -> Result<
         let entry =
             |Indexed { offset, header, .. }| CatalogEntry { segment, offset, incarnation, header };
         catalog.insert(&batches.into_iter().map(entry).collect::<Vec<_>>());
+        crash::point("catalog-filling");
     }
     Ok(())
 }

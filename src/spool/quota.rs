@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::crash;
 use super::disk::Disk;
 use super::error::Error;
 use super::segment::{self, Segment};
@@ -130,6 +131,7 @@ impl Quota {
                 // What the failed attempt left in its own new file goes first.
                 let _ = disk.remove(&path);
                 let _ = disk.remove(Path::new(RESERVE));
+                crash::point("reserve-given-up");
                 self.stale();
                 act(disk)
             }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::Seq;
 use super::error::Error;
@@ -138,10 +139,12 @@ impl Recovered {
             let file = disk.open(&path, true).map_err(|e| Error::io("open", &path, e))?;
             if let Some((_, end)) = self.tail.filter(|(tail, _)| *tail == id) {
                 file.truncate(end).map_err(|e| Error::io("cut", &path, e))?;
+                crash::point("recovery-cut");
             }
             // A killed process leaves whole groups that only the page cache has. The next
             // snapshot builds on them, so they must be durable before it is.
             file.sync().map_err(|e| Error::io("sync", &path, e))?;
+            crash::point("recovery-synced");
         }
         for &id in &self.unfinished {
             let path = segment::path(id);
@@ -149,6 +152,7 @@ impl Recovered {
             let moved =
                 if empty { disk.remove(&path) } else { disk.rename(&path, &set_aside_path(id, 0)) };
             moved.map_err(|e| Error::io("set aside", &path, e))?;
+            crash::point("recovery-aside");
         }
         let names =
             disk.list(Path::new(segment::DIR)).map_err(|e| Error::io("list", segment::DIR, e))?;
@@ -156,6 +160,7 @@ impl Recovered {
             if id < self.state.floor {
                 let path = segment::path(id);
                 disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+                crash::point("recovery-removed");
             }
         }
         for dir in [segment::DIR, QUARANTINE] {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::catalog::Catalog;
+use super::crash;
 use super::disk::Disk;
 use super::entry::Seq;
 use super::error::Error;
@@ -168,13 +169,18 @@ impl Shared {
         let mut any = false;
         for id in names.iter().filter_map(|name| segment::id_of(name)) {
             if id < floor || known.binary_search(&id).is_err() {
+                if any {
+                    crash::point("between-removals");
+                }
                 let path = segment::path(id);
                 self.disk.remove(&path).map_err(|e| Error::io("remove", path, e))?;
                 any = true;
             }
         }
         if any {
+            crash::point("removals-unsynced");
             self.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+            crash::point("removals-synced");
         }
         Ok(any)
     }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::catalog::CatalogEntry;
 use super::command::{Answer, Command, Pending};
+use super::crash;
 use super::entry::{Change, Header, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
@@ -110,12 +111,15 @@ impl Writer {
                 self.index();
             }
         }
+        crash::point("last-group-due");
         self.prove_last();
+        crash::point("last-group-proven");
         self.index();
         let state = self.shared.lock().state.clone();
         let mut catalog = self.shared.catalog();
         catalog.set_positions(&state);
         catalog.flush();
+        crash::point("ended");
     }
 
     /// The next command. Right after a group the next batch is often a moment away, and
@@ -289,6 +293,10 @@ impl Writer {
                 return Err(error);
             }
         };
+        crash::point("group-synced");
+        if self.changes.iter().any(|change| matches!(change, Change::Ack { .. })) {
+            crash::point("acks-synced");
+        }
         self.changes.clear();
         self.changed_at = None;
         self.pressed = false;
@@ -310,7 +318,9 @@ impl Writer {
             (inner.state.floor > floor).then_some(inner.state.floor)
         };
         self.shared.publish();
+        crash::point("group-published");
         if floor.is_some() {
+            crash::point("floor-synced");
             self.unlink();
         }
         self.roll_if_due();
@@ -384,6 +394,7 @@ impl Writer {
         self.shared.catalog().set_positions(&state);
         self.shared.lock().state = state;
         self.shared.publish();
+        crash::point("segment-rolled");
         self.unlink();
         Ok(())
     }
@@ -407,7 +418,12 @@ impl Writer {
 
     /// Brings the catalog up to date.
     fn index(&mut self) {
+        if self.unindexed.is_empty() {
+            return;
+        }
+        crash::point("catalog-inserting");
         self.shared.catalog().insert(&self.unindexed);
+        crash::point("catalog-inserted");
         self.unindexed.clear();
     }
 }

@@ -1,4 +1,5 @@
 //! The real binary as a child of a test.
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -18,7 +19,18 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sls-relay"))
+        Self::spawn(config, Command::new(env!("CARGO_BIN_EXE_sls-relay")))
+    }
+
+    /// One that kills itself the `pass`th time that it comes to a point of `spool::crash`.
+    pub(crate) fn start_to_crash(config: &Path, point: &str, pass: u64) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sls-relay"));
+        command.env("SLS_RELAY_CRASH_AT", format!("{point}:{pass}"));
+        Self::spawn(config, command)
+    }
+
+    fn spawn(config: &Path, mut command: Command) -> Self {
+        let mut child = command
             .args(["run", "--config"])
             .arg(config)
             .stdin(Stdio::null())

@@ -8,6 +8,7 @@ mod model;
 mod operator;
 mod power_loss;
 mod regressions;
+mod reserve;
 
 use std::path::Path;
 
