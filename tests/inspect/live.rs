@@ -87,7 +87,7 @@ fn answers_are_right_while_batches_come_and_segments_go() {
             assert!(from >= state.oldest_needed());
         }
         // The same beside it, by the directory.
-        if rounds % 10 == 0 {
+        if rounds % 5 == 0 {
             check(&json(dir.path(), &["cat"]), "directory");
             let verified = answer(&spool.inspection(), &Question::Verify).1;
             assert_eq!((&verified["damage"], &verified["undecodable"]), (&0.into(), &0.into()));
@@ -99,7 +99,7 @@ fn answers_are_right_while_batches_come_and_segments_go() {
             assert_eq!(summary["damage"], 0);
             check(&lines, "removed under it");
         }
-        removed >= 3 && rounds >= 20
+        removed >= 2 && rounds >= 10
     });
     stop.store(true, Ordering::Relaxed);
     let logs = writer.join().unwrap();
