@@ -52,7 +52,10 @@ impl<'a> Filter<'a> {
             Clock::Log => {
                 self.range(start_of(info.min_time), end_of(info.max_time)) != Verdict::None
             }
-            Clock::Receive => true,
+            Clock::Receive => {
+                let ns = |ms: i64| i128::from(ms) * 1_000_000;
+                self.range(ns(info.min_received), ns(info.max_received)) != Verdict::None
+            }
         };
         let by_delivery = match self.selection.only {
             Only::All => true,

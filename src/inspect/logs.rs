@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Value, json};
 
-use super::question::Octets;
+use super::octets::Octets;
 use crate::sls::{self, Cursor, body, walk};
 use crate::spool::{BatchHeader, Compression};
 

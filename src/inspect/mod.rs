@@ -13,6 +13,7 @@ mod error;
 mod filter;
 mod ledger;
 mod logs;
+mod octets;
 mod pass;
 mod question;
 mod stats;
@@ -26,7 +27,8 @@ use serde_json::{Value, json};
 pub use chosen::{Chosen, Part, Run, choose, choose_logs};
 pub use error::Error;
 pub use filter::logstore;
-pub use question::{By, Clock, FieldTest, Octets, Only, Question, Selection};
+pub use octets::Octets;
+pub use question::{By, Clock, FieldTest, Only, Question, Selection};
 
 use crate::spool::inspect::Inspection;
 use pass::Scope;

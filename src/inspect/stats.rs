@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::filter::Verdict;
+use super::octets::Octets;
 use super::pass::{Scope, pass};
-use super::question::{By, Clock, Octets};
+use super::question::{By, Clock};
 use super::{Output, send, time};
 use crate::spool::BatchHeader;
 use crate::spool::inspect::Inspection;

@@ -174,3 +174,27 @@ fn a_missing_segment_is_damage_from_the_start() {
     let text = run(scene.path(), &["status"]).stdout;
     assert!(String::from_utf8_lossy(&text).contains("DAMAGE"), "{text:?}");
 }
+
+#[test]
+fn a_segment_that_ends_early_or_holds_nothing_any_more_is_damage() {
+    let scene = Scene::new();
+    let path = &scene.segments()[1];
+    let whole = std::fs::read(path).unwrap();
+    // The last groups may be positions alone: cut before the one of the last batch.
+    let body = position(&whole, &scene.bodies[23]);
+    let group = whole[..body].windows(4).rposition(|window| window == b"SGRP").unwrap();
+    for (contents, first) in
+        [(whole[..group].to_vec(), 23), (Vec::new(), 12), (vec![0; whole.len()], 12)]
+    {
+        std::fs::write(path, &contents).unwrap();
+        let (code, said, summary) = verify(scene.path());
+        let length = contents.len();
+        assert_eq!((code, said.len()), (Some(1), 1), "{length}: {said:?}");
+        assert_eq!(range(&said[0]), (first, 24), "{length}");
+        assert_eq!(summary["lost_batches"], 24 - first, "{length}");
+        let shown = json(scene.path(), &["cat"]);
+        let damaged: Vec<_> =
+            shown.iter().filter(|line| line.get("damage").is_some()).map(range).collect();
+        assert_eq!(damaged, [(first, 24)], "{length}");
+    }
+}

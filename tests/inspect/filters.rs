@@ -118,7 +118,7 @@ fn any_combination_of_filters_finds_what_a_naive_search_finds() {
     let scene = Scene::new();
     let spool = Inspection::open(scene.path()).unwrap();
     let mut found = 0;
-    for case in 0..150 {
+    for case in 0..60 {
         let selection = any(&mut rng, &scene.logs);
         let expected = meant(&scene, &selection);
         let asked = format!("case {case}: {selection:?}");
@@ -152,7 +152,7 @@ fn any_combination_of_filters_finds_what_a_naive_search_finds() {
         };
         assert_eq!(ask(&question).1["logs"], holding, "{asked}");
     }
-    assert!(found > 20, "hardly any selection was about something: {found}");
+    assert!(found > 8, "hardly any selection was about something: {found}");
 }
 
 /// A selection about things that occur, each filter in about every third.
