@@ -7,7 +7,7 @@ use super::ledger::of_logs;
 use super::pass::describe;
 use super::{Output, send, time};
 use crate::spool::inspect::{Inspection, Met};
-use crate::spool::{BatchHeader, Lock, Seq, State};
+use crate::spool::{BatchHeader, Lock, Seq, Span, State};
 
 pub(super) fn status(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Error> {
     let state = spool.state();
@@ -31,6 +31,8 @@ pub(super) fn status(spool: &Inspection, out: &mut dyn Output) -> Result<Value, 
         "oldest_age_seconds": age, "unfinished_bytes": spool.unfinished_bytes,
         "damaged_ranges": spool.damage.len(), "damage": damage,
         "quarantined": spool.quarantine()?.len(), "gaps": told("gap"),
+        "holds": state.holds.iter().map(spans).collect::<Vec<_>>(),
+        "drops": state.drops.iter().map(|dropped| spans(dropped.span)).collect::<Vec<_>>(),
         "damage_noted": told("damage"), "last_error": spool.last_error,
         "destinations": destinations(&state), "shards": shards(&state),
     });
@@ -43,6 +45,11 @@ pub(super) fn status(spool: &Inspection, out: &mut dyn Output) -> Result<Value, 
     }
     send(out, &status)?;
     Ok(json!({}))
+}
+
+/// First and last batch.
+fn spans(span: Span) -> [Seq; 2] {
+    [span.first, span.end - 1]
 }
 
 /// Bytes of all segments.

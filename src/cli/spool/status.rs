@@ -44,6 +44,17 @@ fn show(status: &Value) {
     if let Some(age) = status["oldest_age_seconds"].as_u64() {
         line("oldest", format!("received {} ago", output::age(age)));
     }
+    let spans = |name: &str| -> Vec<String> {
+        let spans = status[name].as_array().into_iter().flatten();
+        spans.map(|span| format!("{} to {}", span[0], span[1])).collect()
+    };
+    if !spans("holds").is_empty() {
+        let held = spans("holds").join(", ");
+        line("HELD", format!("batches {held}; delivery stops in front of them until `release`"));
+    }
+    if !spans("drops").is_empty() {
+        line("dropped", format!("batches {}", spans("drops").join(", ")));
+    }
     if known("oldest_log") {
         line(
             "log times",
