@@ -39,8 +39,9 @@ pub(crate) struct Recovered {
     pub(crate) cut: u64,
     /// Segments that never held anything acknowledged.
     unfinished: Vec<u64>,
-    /// Segments whose groups were read rather than known from a snapshot.
-    read: Vec<u64>,
+    /// Segments whose groups were read rather than known from a snapshot, with the part of
+    /// them that nothing says was durable.
+    read: Vec<(u64, std::ops::Range<u64>)>,
     /// The segment to cut, and where.
     tail: Option<(u64, u64)>,
 }
@@ -87,7 +88,7 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
             let info = super::state::SegmentInfo::beginning(state);
             state.segments.entry(id).or_insert(info);
         }
-        found.read.push(id);
+        found.read.push((id, scan.proven..scan.end));
         found.fold(id, &scan);
     }
     let floor = found.state.floor;
@@ -133,15 +134,18 @@ impl Recovered {
     /// Makes the files agree with what was found: cuts the unfinished tail, sets aside
     /// segments that never held anything, removes what lies below the floor.
     pub(crate) fn settle(&self, disk: &dyn Disk) -> Result<(), Error> {
-        for &id in &self.read {
-            let path = segment::path(id);
+        for (id, unproven) in &self.read {
+            let path = segment::path(*id);
             let file = disk.open(&path, true).map_err(|e| Error::io("open", &path, e))?;
-            if let Some((_, end)) = self.tail.filter(|(tail, _)| *tail == id) {
+            if let Some((_, end)) = self.tail.filter(|(tail, _)| tail == id) {
                 file.truncate(end).map_err(|e| Error::io("cut", &path, e))?;
             }
-            // A killed process leaves whole groups that only the page cache has. The next
-            // snapshot builds on them, so they must be durable before it is.
             file.sync().map_err(|e| Error::io("sync", &path, e))?;
+            // A killed process leaves whole groups that only the page cache has, perhaps as
+            // pages that a failed sync has called clean. The next snapshot builds on them, so
+            // they must be durable before it is.
+            disk.write_again(&path, unproven.start, unproven.end)
+                .map_err(|e| Error::io("write", &path, e))?;
         }
         for &id in &self.unfinished {
             let path = segment::path(id);

@@ -43,6 +43,8 @@ pub(crate) struct Scan {
     pub(crate) pieces: Vec<Piece>,
     /// End of the last whole group; what follows means nothing.
     pub(crate) end: u64,
+    /// What the last whole group says was durable before it: only what follows may not be.
+    pub(crate) proven: u64,
     /// Length of the file.
     pub(crate) length: u64,
     /// An entry of a format version this program does not know was met.
@@ -63,7 +65,7 @@ impl Scan {
 pub(crate) fn scan(file: &dyn DiskFile, id: u64, limit: Option<u64>) -> io::Result<Scan> {
     let length = file.len()?;
     let stop = limit.unwrap_or(length).min(length);
-    let mut scan = Scan { pieces: Vec::new(), end: 0, length, newer: false };
+    let mut scan = Scan { pieces: Vec::new(), end: 0, proven: 0, length, newer: false };
     let mut head = [0; FILE_HEADER];
     let read = file.read_at(&mut head, 0)?;
     let mut at = FILE_HEADER as u64;
@@ -86,6 +88,7 @@ pub(crate) fn scan(file: &dyn DiskFile, id: u64, limit: Option<u64>) -> io::Resu
             scan.pieces.push(Piece::Group(entries));
             at = end;
             scan.end = end;
+            scan.proven = group.durable_to.min(at);
             continue;
         }
         // A proven length says that everything below it was durable; without one, only a

@@ -225,6 +225,19 @@ impl Disk for SimDisk {
         })
     }
 
+    fn write_again(&self, path: &Path, from: u64, to: u64) -> io::Result<()> {
+        self.lock().whole(|inner| {
+            let id = *inner.live.get(path).ok_or(io::ErrorKind::NotFound)?;
+            let file = inner.files.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
+            let offset = |at| usize::try_from(at).unwrap_or(usize::MAX);
+            file.write_again(offset(from), offset(to));
+            if !inner.syncs_ignored {
+                file.sync();
+            }
+            Ok(())
+        })
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.lock().whole(|inner| {
             let here = |file: &PathBuf| file.parent() == Some(path);

@@ -31,6 +31,11 @@ impl FileImage {
         self.dropped.retain(|page| *page < first);
     }
 
+    /// Makes pages dirty again.
+    pub(super) fn write_again(&mut self, from: usize, to: usize) {
+        self.dropped.retain(|page| *page < from / PAGE || *page >= to.div_ceil(PAGE));
+    }
+
     pub(super) fn cut(&mut self, length: usize) {
         self.live.truncate(length);
         self.dropped.retain(|page| *page < length.div_ceil(PAGE));
