@@ -6,6 +6,7 @@ use super::Receipt;
 use super::entry::{Batch, Change, Header, ShardKey};
 use super::error::Error;
 use super::segment::NewEntry;
+use super::state::State;
 
 /// What the writer is asked to do.
 pub(crate) enum Command {
@@ -67,4 +68,25 @@ impl Pending {
             Answer::Tenure(_, reply) => drop(reply.send(Err(error.again()))),
         }
     }
+}
+
+/// How far the numbers have gone, for a journal.
+pub(crate) fn reached(state: &State) -> Change {
+    Change::Reached { next_seq: state.next_seq, next_log: state.next_log }
+}
+
+/// The journal entry for `changes`, with the floor they justify.
+pub(crate) fn journal(state: &State, changes: &[Change], newest: u64) -> Option<Vec<Change>> {
+    if changes.is_empty() {
+        return None;
+    }
+    let mut changes = changes.to_vec();
+    changes.push(reached(state));
+    let mut after = state.clone();
+    after.apply(newest, &Header::Journal(changes.clone()));
+    let floor = after.wanted_floor(newest);
+    if floor > state.floor {
+        changes.push(Change::Floor { segment: floor });
+    }
+    Some(changes)
 }
