@@ -6,9 +6,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::backoff::{Outage, Say};
 use super::notice::is_notice;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
@@ -87,9 +89,16 @@ impl Encoder {
     fn run(mut self, runtime: &tokio::runtime::Handle) {
         let mut durable = self.spool.durable();
         let mut reader = self.spool.reader(self.from.position.seq);
+        let mut outage = Outage::default();
         loop {
             durable.mark_unchanged();
-            let done = match reader.read() {
+            let read = reader.read();
+            if read.is_ok()
+                && let Some(lasted) = outage.recovered(Instant::now())
+            {
+                tracing::info!(destination = %self.destination.name, seconds = lasted.as_secs(), "the spool can be read again");
+            }
+            let done = match read {
                 Ok(Some(Item::Batch(batch))) => self.encode(*batch).is_err(),
                 Ok(Some(Item::Damage(damage))) => {
                     tracing::error!(destination = %self.destination.name, code = "spool.damage", segment = format!("{:016x}", damage.segment), from = damage.from, to = damage.to, first_seq = damage.first_seq, end_seq = damage.end_seq, "bytes of the spool do not check any more; they are kept in the spool's quarantine, and delivery goes on behind them");
@@ -109,7 +118,9 @@ impl Encoder {
                     }
                 }),
                 Err(error) => {
-                    tracing::error!(destination = %self.destination.name, code = error.code(), "{}; tried again", super::chain(&error));
+                    if outage.failed(Instant::now()) != Say::Nothing {
+                        tracing::error!(destination = %self.destination.name, code = error.code(), "{}; delivery waits, the same is read again and nothing is passed over", super::chain(&error));
+                    }
                     runtime.block_on(async {
                         tokio::select! {
                             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => false,
