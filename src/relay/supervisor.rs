@@ -90,7 +90,7 @@ impl Relay {
             max_bytes: settings.spool.max_bytes,
             min_free_bytes: settings.spool.min_free_bytes,
         };
-        let opened = tokio::task::spawn_blocking(move || open(&options)).await;
+        let opened = tokio::task::spawn_blocking(move || Spool::open(&options)).await;
         let (spool, opened) =
             opened.map_err(|error| RelayError::TaskEnded(error.to_string()))??;
         report(&spool, &opened);
@@ -261,21 +261,6 @@ pub(crate) fn client_within(
         tls: None,
     };
     Client::new(config).map_err(|source| RelayError::Source { name: settings.name.clone(), source })
-}
-
-/// Opens the spool, and keeps damaged bytes before anything lets go of their segment.
-fn open(options: &Options) -> Result<(Spool, spool::Opened), spool::Error> {
-    let (spool, opened) = Spool::open(options)?;
-    for damage in &opened.damage {
-        if let Err(error) = spool.set_aside(damage) {
-            tracing::error!(
-                code = error.code(),
-                "damaged bytes are not kept: {}",
-                super::chain(&error)
-            );
-        }
-    }
-    Ok((spool, opened))
 }
 
 fn report(spool: &Spool, opened: &spool::Opened) {

@@ -104,20 +104,36 @@ pub(crate) fn recover(disk: &dyn Disk) -> Result<Recovered, Error> {
 
 impl Recovered {
     fn fold(&mut self, id: u64, scan: &Scan) {
+        let first_damage = self.damage.len();
         for piece in &scan.pieces {
             match piece {
                 Piece::Group(entries) => self.apply(id, entries),
                 Piece::Damage { from, to, entries } => {
                     let first_seq = self.state.next_seq;
                     self.apply(id, entries);
-                    let end_seq = self.state.next_seq;
-                    let damage = Damage { segment: id, from: *from, to: *to, first_seq, end_seq };
-                    self.damage.push(damage);
+                    let (from, to, end_seq) = (*from, *to, first_seq);
+                    self.damage.push(Damage { segment: id, from, to, first_seq, end_seq });
                 }
+            }
+        }
+        // What follows tells which numbers lie in the damage: the next batch, or the end.
+        let batches = scan.pieces.iter().flat_map(Piece::entries).filter_map(Found::batch);
+        let batches: Vec<Seq> = batches.collect();
+        let end = self.state.next_seq;
+        for damage in &mut self.damage[first_damage..] {
+            let first = damage.first_seq;
+            let missing = (first..end).find(|seq| batches.binary_search(seq).is_err());
+            let behind = missing.map(|m| batches.iter().copied().find(|seq| *seq > m));
+            if let (Some(missing), Some(behind)) = (missing, behind) {
+                (damage.first_seq, damage.end_seq) = (missing, behind.unwrap_or(end));
             }
         }
         if let Some(info) = self.state.segments.get_mut(&id) {
             info.length = scan.end;
+            if self.damage.len() > first_damage {
+                // The last batch in it may be one that does not check.
+                (info.end_seq, info.end_log) = (end, self.state.next_log);
+            }
         }
         self.cut += scan.length - scan.end;
         if scan.length > scan.end {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::DiskFile;
-use super::entry::Header;
+use super::entry::{Header, Seq};
 use super::format::{
     ENTRY_MAGIC, ENTRY_PREFIX, EntryPrefix, FILE_HEADER, GROUP_HEADER, GROUP_MAGIC, GROUP_TRAILER,
     GroupHeader, GroupTrailer, HEADER_VERSION, parse_file_header,
@@ -26,6 +26,14 @@ impl Found {
     pub(crate) fn end(&self) -> u64 {
         self.body_offset + u64::from(self.body_len)
     }
+
+    /// Its number, if it is a batch.
+    pub(crate) fn batch(&self) -> Option<Seq> {
+        match &self.header {
+            Header::Batch(header) => Some(header.seq),
+            _ => None,
+        }
+    }
 }
 
 /// One stretch of a segment, in file order.
@@ -35,6 +43,15 @@ pub(crate) enum Piece {
     Group(Vec<Found>),
     /// Bytes below a proven barrier that do not check, and the entries among them that do.
     Damage { from: u64, to: u64, entries: Vec<Found> },
+}
+
+impl Piece {
+    /// The entries that check.
+    pub(crate) fn entries(&self) -> &[Found] {
+        match self {
+            Self::Group(entries) | Self::Damage { entries, .. } => entries,
+        }
+    }
 }
 
 /// What a segment file holds.
