@@ -8,6 +8,7 @@ mod lives;
 mod model;
 mod power_loss;
 mod regressions;
+mod room;
 
 use std::path::Path;
 
