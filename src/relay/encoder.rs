@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::backoff::{Outage, Say};
 use super::feed::Feed;
 use super::notice::is_notice;
 use super::replay::Replay;
@@ -103,6 +104,7 @@ impl Encoder {
             Some(_) => self.spool.reader(from),
             None => self.spool.delivery_reader(from),
         };
+        let mut outage = Outage::default();
         loop {
             durable.mark_unchanged();
             if let Some(replay) = &self.replay {
@@ -112,7 +114,13 @@ impl Encoder {
                     None => return self.end(),
                 }
             }
-            let done = match reader.read() {
+            let read = reader.read();
+            if read.is_ok()
+                && let Some(lasted) = outage.recovered(Instant::now())
+            {
+                tracing::info!(destination = %self.destination.name, seconds = lasted.as_secs(), "the spool can be read again");
+            }
+            let done = match read {
                 Ok(Some(Item::Batch(batch))) if !self.belongs(&batch.header) => false,
                 Ok(Some(Item::Batch(batch))) => self.encode(*batch).is_err(),
                 Ok(Some(Item::Damage(damage))) => {
@@ -133,7 +141,9 @@ impl Encoder {
                     }
                 }),
                 Err(error) => {
-                    tracing::error!(destination = %self.destination.name, code = error.code(), "{}; tried again", super::chain(&error));
+                    if outage.failed(Instant::now()) != Say::Nothing {
+                        tracing::error!(destination = %self.destination.name, code = error.code(), "{}; delivery waits, the same is read again and nothing is passed over", super::chain(&error));
+                    }
                     runtime.block_on(async {
                         tokio::select! {
                             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => false,

@@ -24,6 +24,7 @@ pub mod status;
 mod supervisor;
 mod unreadable;
 mod until;
+mod waiting;
 
 pub(crate) use name::consumer_name;
 pub(crate) use supervisor::client_within;

@@ -282,7 +282,7 @@ fn report(spool: &Spool, opened: &spool::Opened) {
             to = damage.to,
             first_seq = damage.first_seq,
             end_seq = damage.end_seq,
-            "bytes of the spool do not check any more"
+            "bytes of the spool do not check any more; they are kept in its quarantine"
         );
     }
 }

@@ -49,6 +49,10 @@ impl Disk for CountingDisk {
         self.disk.remove(path)
     }
 
+    fn write_again(&self, path: &Path, from: u64, to: u64) -> io::Result<()> {
+        self.disk.write_again(path, from, to)
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_dir(path)
     }

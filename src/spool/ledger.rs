@@ -149,8 +149,14 @@ pub fn read(dir: &Path) -> Result<Vec<serde_json::Value>, Error> {
 /// A new file beside `copy`, or nothing where the whole copy is there already. What an
 /// attempt that failed has left is thrown away.
 fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>, Error> {
-    if disk.open(copy, false).is_ok() {
-        return Ok(None);
+    match disk.open(copy, false) {
+        Ok(_) => {
+            // The attempt that gave it its name may have failed to make that durable.
+            disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))?;
+            return Ok(None);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io("open", copy, error)),
     }
     let partial = copy.with_extension("partial");
     let _ = disk.remove(&partial);
@@ -181,15 +187,16 @@ pub(crate) fn note(disk: &dyn Disk, what: &serde_json::Value) -> Result<(), Erro
     let file = match disk.open(path, true) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let file = disk.create(path).map_err(fail("create"))?;
-            disk.sync_dir(Path::new("")).map_err(fail("sync"))?;
-            file
+            disk.create(path).map_err(fail("create"))?
         }
         Err(error) => return Err(Error::io("open", LEDGER, error)),
     };
     // A crash may have left half a line at the end, which must not swallow this one.
     let mut last = [b'\n'];
     let end = file.len().map_err(fail("read"))?;
+    if end == 0 {
+        disk.sync_dir(Path::new("")).map_err(fail("sync"))?;
+    }
     file.read_at(&mut last, end.saturating_sub(1)).map_err(fail("read"))?;
     let before: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
     file.append(&[before, line.to_string().as_bytes(), b"\n"]).map_err(fail("write"))?;

@@ -9,6 +9,7 @@ use super::crash;
 use super::disk::{Disk, OsDisk};
 use super::entry::{Header, Indexed};
 use super::error::Error;
+use super::ledger;
 use super::lock::Lock;
 use super::quota::Quota;
 use super::recover::{Damage, QUARANTINE, recover};
@@ -51,7 +52,7 @@ impl Options {
 /// What opening found.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Durable bytes that do not check any more.
+    /// Durable bytes that do not check any more; kept in the quarantine.
     pub damage: Vec<Damage>,
     /// Bytes of unfinished writes that were cut off; none of them was ever acknowledged.
     pub cut_bytes: u64,
@@ -88,6 +89,12 @@ impl Spool {
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
         crash::point("directories-made");
         let found = recover(disk.as_ref(), Bodies::All)?;
+        // Before anything lets go of their segments. A full disk must not keep the spool shut.
+        for damage in &found.damage {
+            if let Err(error) = ledger::set_aside(disk.as_ref(), damage) {
+                tracing::error!(code = error.code(), segment = damage.segment, from = damage.from, to = damage.to, cause = ?std::error::Error::source(&error), "damaged bytes of the spool are not kept: {error}");
+            }
+        }
         found.settle(disk.as_ref())?;
         crash::point("recovery-settled");
         let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };

@@ -114,8 +114,7 @@ impl Shared {
 
     /// Lets readers go up to the state's end.
     pub(crate) fn publish(&self) {
-        let mut inner = self.lock();
-        inner.last_error = None;
+        let inner = self.lock();
         self.durable.send_replace(inner.state.next_seq);
         let needed = inner.state.oldest_needed();
         self.needed.send_if_modified(|known| std::mem::replace(known, needed) != needed);
@@ -135,6 +134,11 @@ impl Shared {
 
     pub(crate) fn room_changes(&self) -> watch::Receiver<u64> {
         self.room.subscribe()
+    }
+
+    /// Forgets the failure of the disk: it works.
+    pub(crate) fn works(&self) {
+        self.lock().last_error = None;
     }
 
     /// Remembers and logs a failure of the disk, once per stretch of failures.

@@ -51,6 +51,8 @@ pub(crate) struct Writer {
     changes: Vec<Change>,
     changed_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// When segments that could not be removed are tried again.
+    remove_at: Option<Instant>,
     /// Durable batches that the catalog does not know yet, oldest first.
     unindexed: Vec<CatalogEntry>,
     flushes: Vec<oneshot::Sender<Result<(), Error>>>,
@@ -83,6 +85,7 @@ impl Writer {
             changes: Vec::new(),
             changed_at: None,
             retry_at: None,
+            remove_at: None,
             unindexed: Vec::new(),
             flushes: Vec::new(),
             closing: false,
@@ -211,6 +214,9 @@ impl Writer {
         if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &segments) {
             self.shared.room();
         }
+        if self.remove_at.is_some_and(|at| at <= Instant::now()) {
+            self.unlink();
+        }
         let waiting = !accepted.is_empty() || (due && !self.changes.is_empty());
         if waiting && let Err(error) = self.write(&mut accepted) {
             self.shared.failed(&error);
@@ -221,6 +227,12 @@ impl Writer {
                 let _ = flush.send(Err(error.again()));
             }
             return;
+        }
+        if self.segment.is_none()
+            && self.retry_at.is_some_and(|at| at <= Instant::now())
+            && let Err(error) = self.roll()
+        {
+            self.shared.failed(&error);
         }
         for flush in self.flushes.drain(..) {
             let _ = flush.send(Ok(()));
@@ -317,7 +329,7 @@ impl Writer {
             }
             (inner.state.floor > floor).then_some(inner.state.floor)
         };
-        self.shared.publish();
+        self.publish();
         crash::point("group-published");
         if floor.is_some() {
             crash::point("floor-synced");
@@ -325,6 +337,14 @@ impl Writer {
         }
         self.roll_if_due();
         Ok(())
+    }
+
+    /// Something was written: shows it, and that the disk works.
+    fn publish(&self) {
+        self.shared.publish();
+        if self.remove_at.is_none() {
+            self.shared.works();
+        }
     }
 
     fn roll_if_due(&mut self) {
@@ -393,24 +413,35 @@ impl Writer {
         }
         self.shared.catalog().set_positions(&state);
         self.shared.lock().state = state;
-        self.shared.publish();
+        self.publish();
         crash::point("segment-rolled");
         self.unlink();
         Ok(())
     }
 
-    /// Removes the segments below the floor. A failure only delays it.
+    /// Removes the segments below the floor. A failure only delays it: no quota counts what is
+    /// not removed, so it is tried until it works.
     fn unlink(&mut self) {
         let (floor, oldest) = {
             let inner = self.shared.lock();
             let first = inner.state.segments.values().next();
             (inner.state.floor, first.map_or(inner.state.next_seq, |info| info.first_seq))
         };
-        match self.shared.remove_unneeded(floor) {
-            Ok(true) => self.shared.room(),
-            Ok(false) => {}
-            Err(error) => self.shared.failed(&error),
-        }
+        self.remove_at = match self.shared.remove_unneeded(floor) {
+            Ok(any) => {
+                if any {
+                    self.shared.room();
+                }
+                if self.remove_at.is_some() && self.segment.is_some() {
+                    self.shared.works();
+                }
+                None
+            }
+            Err(error) => {
+                self.shared.failed(&error);
+                Some(Instant::now() + RETRY_AFTER)
+            }
+        };
         self.unindexed.retain(|entry| entry.header.seq >= oldest);
         self.shared.catalog().remove_before(oldest);
         self.quota.stale();

@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +15,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// `sls-relay run` with a configuration. It ends with its test, also when the test fails.
 pub(crate) struct Process {
     child: Child,
-    log: Option<std::thread::JoinHandle<Vec<String>>>,
+    log: Arc<Mutex<Vec<String>>>,
+    reading: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Process {
@@ -39,8 +41,17 @@ impl Process {
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = std::thread::spawn(move || stderr.lines().map_while(Result::ok).collect());
-        Self { child, log: Some(log) }
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&log);
+        let reading = std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| sink.lock().unwrap().push(line));
+        });
+        Self { child, log, reading: Some(reading) }
+    }
+
+    /// Lines logged so far that hold `text`.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }
 
     #[allow(dead_code, reason = "not every test that includes this needs it")]
@@ -62,14 +73,16 @@ impl Process {
             }
             if start.elapsed() > DEADLINE {
                 self.child.kill().unwrap();
-                panic!(
-                    "the relay did not end; it said: {:#?}",
-                    self.log.take().unwrap().join().unwrap()
-                );
+                panic!("the relay did not end; it said: {:#?}", self.whole_log());
             }
             std::thread::sleep(Duration::from_millis(10));
         };
-        (status, self.log.take().unwrap().join().unwrap())
+        (status, self.whole_log())
+    }
+
+    fn whole_log(&mut self) -> Vec<String> {
+        self.reading.take().unwrap().join().unwrap();
+        std::mem::take(&mut *self.log.lock().unwrap())
     }
 }
 

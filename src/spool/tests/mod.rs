@@ -1,6 +1,7 @@
 //! Tests of the spool: what each says is in its name.
 
 mod behaviour;
+mod faults;
 mod golden;
 mod keeping;
 mod lives;
@@ -9,6 +10,7 @@ mod operator;
 mod power_loss;
 mod regressions;
 mod reserve;
+mod room;
 
 use std::path::Path;
 
