@@ -79,14 +79,30 @@ fn dropped_batches_are_left_out_and_positions_go_on_behind_them() {
 }
 
 #[test]
+fn a_dropped_batch_cannot_be_held_or_dropped_once_more() {
+    runtime().block_on(async {
+        let disk = SimDisk::default();
+        let spool = with_batches(&disk, 6).await;
+        spool.discard(span(3, 4), 4).await.unwrap();
+        for result in [spool.hold(span(2, 5)).await.map(drop), spool.discard(span(3, 5), 5).await] {
+            assert!(matches!(result, Err(Error::OutOfReach { seq: 3, .. })), "{result:?}");
+        }
+        assert!(spool.status().state.holds.is_empty());
+        spool.close();
+    });
+}
+
+#[test]
 fn what_is_on_its_way_delivered_or_not_there_is_out_of_reach() {
     runtime().block_on(async {
         let disk = SimDisk::default();
         let spool = with_batches(&disk, 4).await;
-        let refused = |result: Result<(), Error>| match result {
-            Err(Error::OutOfReach { seq, .. }) => seq,
-            other => panic!("{other:?}"),
-        };
+        fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> u64 {
+            match result {
+                Err(Error::OutOfReach { seq, .. }) => seq,
+                other => panic!("{other:?}"),
+            }
+        }
         assert_eq!(refused(spool.hold(span(3, 5)).await), 4);
         assert_eq!(refused(spool.hold(span(2, 2)).await), 1);
         let mut reader = spool.delivery_reader(0);
