@@ -44,7 +44,8 @@ impl Options {
 /// What opening found.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Durable bytes that do not check any more.
+    /// Durable bytes that do not check any more, as far as the heads in the newest segment
+    /// tell: bodies are checked when they are read.
     pub damage: Vec<Damage>,
     /// Bytes of unfinished writes that were cut off; none of them was ever acknowledged.
     pub cut_bytes: u64,
@@ -79,7 +80,12 @@ impl Spool {
             disk.create_dir(Path::new(name)).map_err(|e| Error::io("create", name, e))?;
         }
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
-        let found = recover(disk.as_ref(), Bodies::All)?;
+        // Every group but the last was synced before the next one was begun, so only the last
+        // can be torn: its bodies are read, and if one does not check, all of them. Bodies
+        // that rotted since are found by the readers, which check each one before it is used,
+        // and name the damage as exactly; reading all of them here would keep the relay shut
+        // for a whole segment and find nothing that is not found later.
+        let found = recover(disk.as_ref(), Bodies::Last)?;
         found.settle(disk.as_ref())?;
         let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };
 
