@@ -13,7 +13,7 @@ use super::crash;
 
 /// Bytes of one write call at most. A call of several MiB lets the page cache take its largest
 /// pages, and they can be so dear that groups of eight 512 KiB batches went at half the speed
-/// (`benches/spool.rs`); smaller calls cost nothing.
+/// (`benches/spool`); smaller calls cost nothing.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// A directory tree. All paths are relative to the spool directory.

@@ -276,8 +276,9 @@ fn drained(reader: &mut Reader, steps: usize) -> Vec<Read> {
     panic!("reading comes to no end")
 }
 
+/// As opening does it.
 fn recovered(disk: &SimDisk) -> Option<Recovered> {
-    match recover(disk, Bodies::All) {
+    match recover(disk, Bodies::Last) {
         Ok(found) => Some(found),
         Err(Error::NewerFormat { .. }) => None,
         Err(error) => panic!("a disk in memory is recovered: {error}"),

@@ -52,7 +52,8 @@ impl Options {
 /// What opening found.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Durable bytes that do not check any more; kept in the quarantine.
+    /// Durable bytes that do not check any more, as far as the heads in the newest segment
+    /// tell: bodies are checked when they are read. Kept in the quarantine.
     pub damage: Vec<Damage>,
     /// Bytes of unfinished writes that were cut off; none of them was ever acknowledged.
     pub cut_bytes: u64,
@@ -88,7 +89,12 @@ impl Spool {
         }
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
         crash::point("directories-made");
-        let found = recover(disk.as_ref(), Bodies::All)?;
+        // Every group but the last was synced before the next one was begun, so only the last
+        // can be torn: its bodies are read, and if one does not check, all of them. Bodies
+        // that rotted since are found by the readers, which check each one before it is used,
+        // and name the damage as exactly; reading all of them here would keep the relay shut
+        // for a whole segment and find nothing that is not found later.
+        let found = recover(disk.as_ref(), Bodies::Last)?;
         // Before anything lets go of their segments. A full disk must not keep the spool shut.
         for damage in &found.damage {
             if let Err(error) = ledger::set_aside(disk.as_ref(), damage) {

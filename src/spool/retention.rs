@@ -67,7 +67,7 @@ pub(crate) fn journal(
     }
     let mut changes = changes.to_vec();
     changes.push(reached(state));
-    let mut after = state.clone();
+    let mut after = state.without_shards();
     after.apply(newest, &Header::Journal(changes.clone()));
     let floor = retention.floor(&after, newest, pinned);
     if floor > state.floor {

@@ -203,6 +203,21 @@ impl State {
         }
     }
 
+    /// A copy that knows of no shard. A thousand of them are most of what a copy costs, and
+    /// nothing about segments and delivery depends on them.
+    pub(crate) fn without_shards(&self) -> Self {
+        Self {
+            next_seq: self.next_seq,
+            next_log: self.next_log,
+            shards: BTreeMap::new(),
+            destinations: self.destinations.clone(),
+            floor: self.floor,
+            segments: self.segments.clone(),
+            holds: self.holds.clone(),
+            drops: self.drops.clone(),
+        }
+    }
+
     /// The oldest batch that some destination still has to confirm.
     pub fn oldest_needed(&self) -> Seq {
         let needed = self.destinations.values().map(|delivered| delivered.position.seq).min();

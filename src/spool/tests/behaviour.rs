@@ -256,35 +256,43 @@ fn a_flipped_bit_costs_one_batch_and_is_reported() {
 
 #[test]
 fn damage_below_a_proven_barrier_does_not_cut_what_follows() {
-    let dir = tempfile::tempdir().unwrap();
-    runtime().block_on(async {
-        let (spool, _) = Spool::open(&options(dir.path())).unwrap();
-        spool.set_destinations(&siem()).await.unwrap();
-        let tenure = begin(&spool, 0).await;
-        let mut ends = Vec::new();
-        for number in 0..10 {
-            spool.append(&tenure, batch(number, vec![3; 700])).await.unwrap();
-            ends.push(spool.status().state.segments.values().last().unwrap().length);
-        }
-        spool.close();
-        let newest = segment_files(dir.path()).pop().unwrap();
-        let mut bytes = std::fs::read(&newest).unwrap();
-        let middle = usize::try_from(ends[4]).unwrap() + 300;
-        bytes[middle] ^= 1;
-        std::fs::write(&newest, bytes).unwrap();
-        let (spool, opened) = Spool::open(&options(dir.path())).unwrap();
-        assert_eq!(opened.damage.len(), 1);
-        let mut reader = spool.reader(0);
-        let mut seen = Vec::new();
-        while let Some(item) = reader.read().unwrap() {
-            if let Item::Batch(read) = item {
-                seen.push(read.header.seq);
+    // A header is checked when the spool opens, a body when it is read.
+    for (place, at_open) in [(100, 1), (500, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        runtime().block_on(async {
+            let (spool, _) = Spool::open(&options(dir.path())).unwrap();
+            spool.set_destinations(&siem()).await.unwrap();
+            let tenure = begin(&spool, 0).await;
+            let mut ends = Vec::new();
+            for number in 0..10 {
+                spool.append(&tenure, batch(number, vec![3; 700])).await.unwrap();
+                ends.push(spool.status().state.segments.values().last().unwrap().length);
             }
-        }
-        assert_eq!(seen, [0, 1, 2, 3, 4, 6, 7, 8, 9]);
-        assert_eq!(spool.status().state.next_seq, 10);
-        spool.close();
-    });
+            spool.close();
+            let newest = segment_files(dir.path()).pop().unwrap();
+            let mut bytes = std::fs::read(&newest).unwrap();
+            let middle = usize::try_from(ends[4]).unwrap() + place;
+            bytes[middle] ^= 1;
+            std::fs::write(&newest, bytes).unwrap();
+            let (spool, opened) = Spool::open(&options(dir.path())).unwrap();
+            assert_eq!((opened.damage.len(), opened.cut_bytes), (at_open, 0), "at {place}");
+            let mut reader = spool.reader(0);
+            let (mut seen, mut damage) = (Vec::new(), Vec::new());
+            while let Some(item) = reader.read().unwrap() {
+                match item {
+                    Item::Batch(read) => seen.push(read.header.seq),
+                    Item::Damage(found) => damage.push(found),
+                }
+            }
+            assert_eq!(seen, [0, 1, 2, 3, 4, 6, 7, 8, 9], "at {place}");
+            assert_eq!((damage[0].first_seq, damage[0].end_seq), (5, 6), "at {place}");
+            spool.set_aside(&damage[0]).unwrap();
+            let kept = std::fs::read_dir(dir.path().join("quarantine")).unwrap().count();
+            assert!(kept >= 1, "at {place}");
+            assert_eq!(spool.status().state.next_seq, 10);
+            spool.close();
+        });
+    }
 }
 
 #[test]
