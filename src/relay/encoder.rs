@@ -92,7 +92,7 @@ impl Encoder {
             let done = match reader.read() {
                 Ok(Some(Item::Batch(batch))) => self.encode(*batch).is_err(),
                 Ok(Some(Item::Damage(damage))) => {
-                    tracing::error!(destination = %self.destination.name, code = "spool.damage", segment = format!("{:016x}", damage.segment), from = damage.from, to = damage.to, first_seq = damage.first_seq, end_seq = damage.end_seq, "bytes of the spool do not check any more; they are kept in the spool's quarantine, and delivery goes on behind them");
+                    super::say_damage(&damage, Some(&self.destination.name));
                     if let Err(error) = self.spool.set_aside(&damage) {
                         tracing::error!(code = error.code(), "{}", super::chain(&error));
                     }

@@ -30,12 +30,13 @@ impl Inspection {
     /// [`Error::Io`] where there is no spool or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let disk = OsDisk::new(dir);
-        let found = recover(&disk, Bodies::Last).map_err(|error| match error {
+        let mut found = recover(&disk, Bodies::Last).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Error::io("find a spool in", dir, source)
             }
             other => other,
         })?;
+        found.name(&disk, None, &|_| Vec::new())?;
         let beside = disk.used_beside(Path::new(segment::DIR));
         let segments = OsDisk::new(dir.join(segment::DIR)).used_beside(Path::new("-"));
         let disk: Arc<dyn Disk> = Arc::new(disk);

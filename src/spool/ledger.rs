@@ -7,9 +7,11 @@ use std::sync::Arc;
 use super::disk::{Disk, DiskFile};
 use super::entry::{Compression, ShardKey};
 use super::error::Error;
+use super::lost::Lost;
 use super::reader::StoredBatch;
 use super::recover::{Damage, QUARANTINE, set_aside_path};
 use super::segment;
+use super::spans::Span;
 
 const LEDGER: &str = "ledger.jsonl";
 
@@ -41,10 +43,43 @@ pub(crate) fn set_aside(disk: &dyn Disk, damage: &Damage) -> Result<(), Error> {
             "to": damage.to,
             "first_seq": damage.first_seq,
             "end_seq": damage.end_seq,
+            "harmless": damage.harmless,
+            "lost": damage.lost.iter().map(line_of).collect::<Vec<_>>(),
             "copy": copy.to_string_lossy(),
         }),
     )?;
     end_copy(disk, &copy, file.as_ref())
+}
+
+fn line_of(lost: &Lost) -> serde_json::Value {
+    serde_json::json!({
+        "source": lost.key.source,
+        "shard": lost.key.shard,
+        "cursor": lost.cursor,
+        "next_cursor": lost.next_cursor,
+        "first_seq": lost.span.first,
+        "end_seq": lost.span.end,
+        "logs": lost.logs,
+        "delivered": lost.delivered,
+    })
+}
+
+/// What a line of the ledger says is lost; nothing for a line about anything else.
+pub fn lost_in(line: &serde_json::Value) -> Vec<Lost> {
+    let read = |one: &serde_json::Value| {
+        let text = |name: &str| one[name].as_str().map(str::to_owned);
+        let shard = u32::try_from(one["shard"].as_u64()?).ok()?;
+        Some(Lost {
+            key: ShardKey { source: text("source")?, shard },
+            cursor: text("cursor")?,
+            next_cursor: text("next_cursor")?,
+            span: Span { first: one["first_seq"].as_u64()?, end: one["end_seq"].as_u64()? },
+            logs: one["logs"].as_u64(),
+            delivered: one["delivered"].as_bool()?,
+        })
+    };
+    let lost = (line["what"] == "damage").then(|| line["lost"].as_array()).flatten();
+    lost.into_iter().flatten().filter_map(read).collect()
 }
 
 /// Keeps the body of a batch and notes why. Doing it twice does nothing.

@@ -36,6 +36,7 @@ pub mod fuzz;
 pub mod inspect;
 mod ledger;
 mod lock;
+mod lost;
 mod open;
 mod quota;
 mod reader;
@@ -62,8 +63,9 @@ use tokio::sync::{oneshot, watch};
 
 pub use entry::{Batch, BatchHeader, Compression, Origin, Position, Seq, ShardKey};
 pub use error::Error;
-pub use ledger::{UnreadableAnswer, read as read_ledger};
+pub use ledger::{UnreadableAnswer, lost_in, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
+pub use lost::Lost;
 pub use open::{Opened, Options};
 pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};

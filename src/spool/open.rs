@@ -1,5 +1,6 @@
 //! Opening a spool: lock, recovery, a new segment, the catalog, the writer's thread.
 
+use std::cell::RefCell;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -17,7 +18,7 @@ use super::segment::{self, Segment};
 use super::shared::Shared;
 use super::state::SegmentInfo;
 use super::writer::Writer;
-use super::{Open, Spool, entry::Change};
+use super::{Open, Spool, entry::Change, ledger};
 
 /// How to open a spool.
 #[derive(Clone, Debug)]
@@ -44,7 +45,8 @@ impl Options {
 /// What opening found.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Durable bytes that do not check any more.
+    /// Durable bytes that do not check any more. They are kept in the quarantine and noted in
+    /// the ledger.
     pub damage: Vec<Damage>,
     /// Bytes of unfinished writes that were cut off; none of them was ever acknowledged.
     pub cut_bytes: u64,
@@ -79,7 +81,16 @@ impl Spool {
             disk.create_dir(Path::new(name)).map_err(|e| Error::io("create", name, e))?;
         }
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
-        let found = recover(disk.as_ref(), Bodies::All)?;
+        let mut found = recover(disk.as_ref(), Bodies::All)?;
+        let last = catalog.last();
+        let known = RefCell::new(&mut catalog);
+        found.name(disk.as_ref(), last.as_ref(), &|span| known.borrow_mut().range(span))?;
+        for damage in &found.damage {
+            // What the ledger cannot say now, it says when a reader comes by.
+            if let Err(error) = ledger::set_aside(disk.as_ref(), damage) {
+                tracing::error!(code = error.code(), "{error}");
+            }
+        }
         found.settle(disk.as_ref())?;
         let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };
 

@@ -7,6 +7,7 @@ use super::disk::DiskFile;
 use super::entry::{BatchHeader, Header, Seq};
 use super::error::Error;
 use super::format::{FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer};
+use super::lost::{Place, survey};
 use super::recover::Damage;
 use super::scan::{EntryAt, Found, next_group, read_body, read_entry, salvage};
 use super::segment;
@@ -41,6 +42,8 @@ pub struct Reader {
     offset: u64,
     incarnation: u64,
     salvaged: VecDeque<Found>,
+    /// Segment that was surveyed last, and its damaged places.
+    surveyed: Option<(u64, Vec<Place>)>,
 }
 
 impl Reader {
@@ -54,6 +57,7 @@ impl Reader {
             offset: 0,
             incarnation: 0,
             salvaged: VecDeque::new(),
+            surveyed: None,
         }
     }
 
@@ -175,7 +179,11 @@ impl Reader {
                 tracing::error!(code = "spool.damage", segment = id, %error, "a segment of the spool cannot be opened");
                 self.file = None;
                 self.next = self.next.max(end_seq);
-                Err(Item::Damage(Damage { segment: id, from: 0, to, first_seq, end_seq }))
+                let damage = match self.place_at(0) {
+                    Some(place) => place.damage,
+                    None => Damage::unnamed(id, (0, to), (first_seq, end_seq)),
+                };
+                Err(Item::Damage(damage))
             }
         }
     }
@@ -232,6 +240,22 @@ impl Reader {
         matches!(&found.header, Header::Batch(header) if header.seq >= self.next)
     }
 
+    /// The damaged place of this segment that holds `offset`, and what is known of it. The same
+    /// place has the same bounds wherever a reader comes upon it.
+    fn place_at(&mut self, offset: u64) -> Option<Place> {
+        let holds = |place: &&Place| (place.damage.from..place.damage.to).contains(&offset);
+        let known = self.surveyed.as_ref().filter(|(id, _)| *id == self.segment);
+        if let Some(place) = known.and_then(|(_, places)| places.iter().find(holds)) {
+            return Some(place.clone());
+        }
+        let state = self.shared.lock().state.clone();
+        let known = |span| self.shared.catalog().range(span);
+        let places = survey(self.shared.disk(), self.segment, &state, &known).ok()?;
+        let place = places.iter().find(holds).cloned();
+        self.surveyed = Some((self.segment, places));
+        place
+    }
+
     /// Skips to the next whole group, keeping the entries on the way that check.
     fn resync(
         &mut self,
@@ -239,6 +263,11 @@ impl Reader {
         from: u64,
         limit: u64,
     ) -> Result<Option<Item>, Error> {
+        if let Some(Place { damage, salvaged }) = self.place_at(from) {
+            self.salvaged = salvaged.into();
+            self.offset = damage.to;
+            return Ok(Some(Item::Damage(damage)));
+        }
         let fail = |e| Error::io("read", segment::path(self.segment), e);
         let known = (self.incarnation != 0).then_some(self.incarnation);
         let next = next_group(file, self.segment, known, from + 1, limit).map_err(fail)?;
@@ -255,6 +284,7 @@ impl Reader {
         });
         let first_seq = self.next;
         let end_seq = end_seq.unwrap_or(first_seq + 1);
-        Ok(Some(Item::Damage(Damage { segment: self.segment, from, to, first_seq, end_seq })))
+        let damage = Damage::unnamed(self.segment, (from, to), (first_seq, end_seq));
+        Ok(Some(Item::Damage(damage)))
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn gaps(dir: &Path, as_json: bool) -> anyhow::Result<()> {
     } else if lines.is_empty() {
         output::line("no gaps");
     } else {
-        let rows: Vec<_> = lines.iter().map(row).collect();
+        let rows: Vec<_> = lines.iter().flat_map(rows).collect();
         let headings =
             ["time", "source", "shard", "what", "cursor", "next cursor", "log groups", "copy"];
         output::table(&headings, &rows);
@@ -45,6 +45,26 @@ fn of_logs(lines: Vec<Value>) -> Vec<Value> {
     lines.into_iter().filter(about_logs).filter(first).collect()
 }
 
+/// One row, and one below it for each cursor range that damage took.
+fn rows(line: &Value) -> Vec<Vec<String>> {
+    let lost = spool::lost_in(line).into_iter().map(|lost| {
+        let text = |text: &str| match text {
+            "" => "unknown".to_owned(),
+            text => super::printable(text.as_bytes()),
+        };
+        let what = if lost.delivered { "  held, all delivered" } else { "  lost" };
+        vec![
+            String::new(),
+            logstore(&text(&lost.key.source)).to_owned(),
+            lost.key.shard.to_string(),
+            format!("{what}: batches {}", lost.span),
+            text(&lost.cursor),
+            text(&lost.next_cursor),
+        ]
+    });
+    std::iter::once(row(line)).chain(lost).collect()
+}
+
 fn row(line: &Value) -> Vec<String> {
     let shown = |name: &str| match &line[name] {
         Value::Null => "-".to_owned(),
@@ -54,10 +74,12 @@ fn row(line: &Value) -> Vec<String> {
     let time = shown("at").parse::<jiff::Timestamp>();
     let what = match line["what"].as_str() {
         Some("damage") => format!(
-            "damage of segment {:016x}, batches {} to {}",
+            "damage of segment {:016x}, {}",
             line["segment"].as_u64().unwrap_or(0),
-            shown("first_seq"),
-            shown("end_seq")
+            match line["harmless"].as_bool() {
+                Some(true) => "harmless".to_owned(),
+                _ => format!("batches {} to {}", shown("first_seq"), shown("end_seq")),
+            }
         ),
         Some("unreadable batch") => format!("unreadable batch {}", shown("seq")),
         Some("unformattable") => {

@@ -187,8 +187,8 @@ fn status(dir: &Path, as_json: bool) -> Result<(), Error> {
     }
     for damage in &spool.damage {
         output::line(&format!(
-            "DAMAGE     segment {:016x}, bytes {} to {}, batches {} to {}",
-            damage.segment, damage.from, damage.to, damage.first_seq, damage.end_seq
+            "DAMAGE     segment {:016x}, bytes {} to {}; {damage}",
+            damage.segment, damage.from, damage.to
         ));
     }
     if !state.destinations.is_empty() {
@@ -219,7 +219,9 @@ fn list(dir: &Path, from: Option<Seq>, limit: usize, as_json: bool) -> Result<()
         && let Some(item) = reader.read()?
     {
         let Item::Batch(batch) = item else {
-            output::error(&format!("damage: {item:?}"));
+            if let Item::Damage(damage) = &item {
+                output::error(&format!("damage: {damage}"));
+            }
             continue;
         };
         shown += 1;
@@ -252,7 +254,7 @@ fn show(dir: &Path, seq: Seq, limit: usize, as_json: bool, raw: bool) -> anyhow:
     let batch = match reader.read()? {
         Some(Item::Batch(batch)) if batch.header.seq == seq => batch,
         Some(Item::Damage(damage)) => {
-            anyhow::bail!("batch {seq} lies in damaged bytes: {damage:?}")
+            anyhow::bail!("batch {seq} lies in damaged bytes: {damage}")
         }
         _ => anyhow::bail!(
             "the spool holds no batch {seq}; `sls-relay spool list` shows those it holds"
