@@ -13,7 +13,7 @@ use super::notice::is_notice;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
-use crate::spool::{self, BatchHeader, Item, Position, Spool, StoredBatch};
+use crate::spool::{self, BatchHeader, Item, Origin, Position, Spool, StoredBatch};
 use crate::syslog::{
     FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError, Severity,
 };
@@ -146,6 +146,7 @@ impl Encoder {
     fn walk(&mut self, header: &BatchHeader, raw: &[u8]) -> Result<(), Done> {
         let skip = if header.seq == self.from.position.seq { self.from.position.index } else { 0 };
         let project = source_name(header);
+        let origin = origin(header);
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
         for (number, group) in walk::groups(raw).flatten().enumerate() {
@@ -175,6 +176,7 @@ impl Encoder {
                         index: place,
                         approximate: cursor.is_none(),
                     },
+                    origin,
                 };
                 self.append(&line, is_notice(header, group.topic), &mut frames);
                 let last = index == header.logs;
@@ -281,6 +283,15 @@ fn source_name(header: &BatchHeader) -> String {
     let mut parts = source.rsplitn(3, '/');
     let (logstore, project) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     format!("{project}/{logstore}")
+}
+
+/// The mark of logs that did not come straight from SLS.
+fn origin(header: &BatchHeader) -> Option<&'static str> {
+    match header.origin {
+        Origin::Live => None,
+        Origin::Refetch => Some("refetch"),
+        Origin::Import => Some("import"),
+    }
 }
 
 fn compression(header: &BatchHeader) -> sls::Compression {

@@ -7,6 +7,9 @@
 //! - `approx="1"` where `cursor` is that of the batch and `idx` counts from there, which
 //!   may differ when the same logs are read again;
 //! - `ns="123456789"`, the nanoseconds within the second, where six digits do not say it;
+//! - `origin="refetch"` where the log was pulled again because the spool's own copy was
+//!   damaged, `origin="import"` where it came from another spool; logs that came straight from
+//!   SLS have none;
 //! - `truncated="250000"` where the message was cut: its octets before that, without this
 //!   mark.
 //!
@@ -38,6 +41,8 @@ pub struct LogLine<'a> {
     pub fields: &'a [(&'a [u8], &'a [u8])],
     /// Where the log comes from.
     pub identity: Identity<'a>,
+    /// How it came here, where that was not straight from SLS.
+    pub origin: Option<&'a str>,
 }
 
 /// Names a log the same way each time it is read.
@@ -165,6 +170,11 @@ impl Formatter {
         {
             out.extend_from_slice(b" ns=\"");
             decimal::padded(nanos, if nanos < 1_000_000_000 { 9 } else { 10 }, out);
+            out.push(b'"');
+        }
+        if let Some(origin) = log.origin {
+            out.extend_from_slice(b" origin=\"");
+            push_param_value(origin, out);
             out.push(b'"');
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct Log {
     pub(crate) fields: Vec<Field>,
     pub(crate) cursor: String,
     pub(crate) approximate: bool,
+    pub(crate) origin: Option<&'static str>,
 }
 
 impl Default for Log {
@@ -36,6 +37,7 @@ impl Default for Log {
             fields: Vec::new(),
             cursor: "MTcwOTIxMDA5Ng==".to_owned(),
             approximate: false,
+            origin: None,
         }
     }
 }
@@ -90,6 +92,7 @@ impl Log {
                 index: 3,
                 approximate: self.approximate,
             },
+            origin: self.origin,
         };
         formatter.format(&line, out)
     }

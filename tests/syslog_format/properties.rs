@@ -45,6 +45,7 @@ fn log() -> impl Strategy<Value = Log> {
     )
         .prop_map(|((time, time_ns, topic, source, cursor, approximate), tags, fields)| Log {
             time,
+            origin: None,
             time_ns,
             topic,
             source,
