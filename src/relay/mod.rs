@@ -15,6 +15,7 @@ mod marks;
 mod name;
 mod notice;
 mod pace;
+pub mod refetch;
 mod sender;
 mod shard;
 mod source;

@@ -355,6 +355,19 @@ impl Spool {
         self.ask(Command::Flush).await
     }
 
+    /// Reads every byte there is and names what is damaged. Blocks, and reads the whole spool.
+    pub fn scan(&self) -> Result<Vec<Damage>, Error> {
+        let mut found = Vec::new();
+        let segments: Vec<u64> = self.shared.lock().state.segments.keys().copied().collect();
+        for id in segments {
+            let state = self.shared.lock().state.clone();
+            let known = |span| self.shared.catalog().range(span);
+            let places = lost::survey(self.shared.disk(), id, &state, &known)?;
+            found.extend(places.into_iter().map(|place| place.damage));
+        }
+        Ok(found)
+    }
+
     /// Copies damaged bytes to `quarantine/` and notes them in the ledger.
     pub fn set_aside(&self, damage: &Damage) -> Result<(), Error> {
         ledger::set_aside(self.shared.disk(), damage)

@@ -98,7 +98,9 @@ fn names_are_made_printable_and_cut_and_structured_data_is_escaped() {
 
 #[test]
 fn what_did_not_come_straight_from_sls_says_so_behind_everything_else() {
-    let mut log = Log { time_ns: Some(1), origin: Some("refetch"), ..Log::default() };
+    let long = "v".repeat(2000);
+    let mut log = Log::with(&[("k", &long)]);
+    (log.time_ns, log.origin) = (Some(1), Some("refetch"));
     log.approximate = true;
     let message = text(&log, &settings());
     assert!(

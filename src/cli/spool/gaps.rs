@@ -9,8 +9,8 @@ use crate::cli::output;
 use crate::spool;
 
 /// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 5] =
-    ["gap", "unreadable answer", "unreadable batch", "damage", "unformattable"];
+const ABOUT_LOGS: [&str; 6] =
+    ["gap", "unreadable answer", "unreadable batch", "damage", "unformattable", "refetch gone"];
 
 /// What makes two lines tell the same: one is written before what it tells is durable, and
 /// once more after a crash in between.

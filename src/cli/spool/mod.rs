@@ -2,6 +2,7 @@
 //! so it works beside a running relay as well.
 
 mod gaps;
+mod repair;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +15,9 @@ use crate::config;
 use crate::sls::{self, body, walk};
 use crate::spool::inspect::Inspection;
 use crate::spool::{BatchHeader, Compression, Error, Item, Lock, Seq, Spool, StoredBatch};
+
+/// Where the configuration is, unless said otherwise.
+const CONFIG: &str = "/etc/sls-relay/sls-relay.toml";
 
 #[derive(Args, Debug)]
 pub(crate) struct SpoolArgs {
@@ -81,6 +85,8 @@ enum SpoolCommand {
         #[arg(long)]
         json: bool,
     },
+    /// What damage took, and pulling it from SLS again
+    Repair(repair::RepairArgs),
     /// Let go of what waits for a destination that is not configured any more
     Forget {
         #[command(flatten)]
@@ -101,6 +107,7 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
             at.dir().and_then(|dir| show(&dir, *seq, *limit, *json, *raw))
         }
         SpoolCommand::Gaps { at, json } => at.dir().and_then(|dir| gaps::gaps(&dir, *json)),
+        SpoolCommand::Repair(args) => repair::repair(args),
         SpoolCommand::Forget { at, destination } => {
             at.dir().and_then(|dir| forget(&dir, destination))
         }
@@ -126,7 +133,7 @@ impl Where {
         if let Some(dir) = &self.spool {
             return Ok(dir.clone());
         }
-        let path = self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"));
+        let path = self.config.as_deref().unwrap_or(Path::new(CONFIG));
         Ok(config::load_spool(path)?.dir)
     }
 }
