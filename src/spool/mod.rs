@@ -363,7 +363,10 @@ impl Spool {
             let state = self.shared.lock().state.clone();
             let known = |span| self.shared.catalog().range(span);
             let places = lost::survey(self.shared.disk(), id, &state, &known)?;
-            found.extend(places.into_iter().map(|place| place.damage));
+            // The writer may have let go of it in the meantime.
+            if self.shared.lock().state.segments.contains_key(&id) {
+                found.extend(places.into_iter().map(|place| place.damage));
+            }
         }
         Ok(found)
     }
