@@ -377,3 +377,65 @@ async fn blocking<T: Send + 'static>(
     let spool = spool.clone();
     tokio::task::spawn_blocking(move || act(&spool)).await.unwrap_or(Err(spool::Error::Closed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn damage(lost: &[(u32, &str, &str, u64, bool)]) -> Value {
+        let lost: Vec<Value> = lost
+            .iter()
+            .map(|(shard, cursor, next_cursor, seq, delivered)| {
+                json!({
+                    "source": "s", "shard": shard, "cursor": cursor, "next_cursor": next_cursor,
+                    "first_seq": seq, "end_seq": seq + 1, "logs": null, "delivered": delivered,
+                })
+            })
+            .collect();
+        json!({ "what": "damage", "lost": lost })
+    }
+
+    fn passed(what: &str, shard: u32, cursor: &str, next: &str, ends: Option<&str>) -> Value {
+        json!({
+            "what": what, "source": "s", "shard": shard, "cursor": cursor, "next_cursor": next,
+            "ends": ends,
+        })
+    }
+
+    fn outline(ledger: &[Value]) -> Vec<(u64, String, bool, bool)> {
+        let all = pending(ledger).into_iter();
+        all.map(|one| (one.lost.span.first, one.at, one.done, one.gone)).collect()
+    }
+
+    fn told(seq: u64, at: &str, done: bool, gone: bool) -> (u64, String, bool, bool) {
+        (seq, at.to_owned(), done, gone)
+    }
+
+    #[test]
+    fn what_is_left_begins_behind_the_last_line_of_its_range() {
+        let mut ledger = vec![damage(&[(0, "a", "d", 1, false), (1, "a", "d", 2, false)])];
+        // Delivered already, and a line that was written twice.
+        ledger.push(damage(&[(0, "x", "y", 7, true)]));
+        ledger.push(ledger[0].clone());
+        assert_eq!(outline(&ledger), [told(1, "a", false, false), told(2, "a", false, false)]);
+        ledger.push(passed("refetched", 0, "a", "b", None));
+        assert_eq!(outline(&ledger), [told(1, "b", false, false), told(2, "a", false, false)]);
+        // A batch that was stored twice, and one that goes on elsewhere.
+        ledger.push(passed("refetched", 0, "a", "b", None));
+        ledger.push(passed("refetched", 0, "c", "d", Some("d")));
+        assert_eq!(outline(&ledger)[0], told(1, "b", false, false));
+        ledger.push(passed("refetch gone", 0, "b", "c", None));
+        ledger.push(passed("refetched", 0, "c", "d", Some("d")));
+        assert_eq!(outline(&ledger), [told(1, "d", true, true), told(2, "a", false, false)]);
+        // The same range is damaged once more: what was done before says nothing of it.
+        ledger.push(damage(&[(0, "a", "d", 9, false)]));
+        assert_eq!(outline(&ledger)[2], told(9, "a", false, false));
+    }
+
+    #[test]
+    fn ranges_with_one_beginning_end_each_at_its_own_end() {
+        let open = damage(&[(0, "a", "", 1, false), (0, "a", "c", 2, false)]);
+        let ledger = [open, passed("refetched", 0, "a", "b", Some(""))];
+        assert_eq!(outline(&ledger), [told(1, "b", true, false), told(2, "b", false, false)]);
+    }
+}

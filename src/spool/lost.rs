@@ -255,7 +255,9 @@ fn events<'a>(whole: &'a [Found], told: &'a [(u64, BatchHeader)]) -> Vec<Event<'
         Event { offset, seq: Some(header.seq), moves, jump: false }
     }
     let mut events: BTreeMap<(u64, Option<Seq>), Event<'a>> = BTreeMap::new();
-    let mut insert = |event: Event<'a>| drop(events.insert((event.offset, event.seq), event));
+    let mut insert = |event: Event<'a>| {
+        events.insert((event.offset, event.seq), event);
+    };
     told.iter().for_each(|(offset, header)| insert(of(*offset, header)));
     for found in whole {
         match &found.header {

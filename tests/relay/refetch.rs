@@ -31,7 +31,7 @@ fn data_file(dir: &Path) -> PathBuf {
 
 impl Scene {
     /// Pulls everything while the receiver is away, stops, and damages the spool.
-    async fn damaged(harm: impl FnOnce(&mut Vec<u8>)) -> Self {
+    async fn damaged(harm: impl FnOnce(&mut [u8])) -> Self {
         let ends = Ends::start(2, LOGS).await;
         let marked = Arc::new(AtomicU64::new(0));
         let (sink, counted) = (Arc::clone(&ends.arrivals), Arc::clone(&marked));
@@ -115,7 +115,7 @@ impl Scene {
     }
 }
 
-fn zero_the_middle(bytes: &mut Vec<u8>) {
+fn zero_the_middle(bytes: &mut [u8]) {
     let (from, to) = (bytes.len() * 2 / 5, bytes.len() * 3 / 5);
     bytes[from..to].fill(0);
 }

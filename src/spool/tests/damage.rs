@@ -3,10 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::disk::{Disk as _, OsDisk};
 use super::super::scan::batches;
-use super::super::{BatchHeader, Item, Lost, Opened, Seq, Spool, lost_in, read_ledger, segment};
+use super::super::sim::SimDisk;
+use super::super::{
+    BatchHeader, Item, Lost, Opened, Seq, Span, Spool, lost_in, read_ledger, segment,
+};
 use super::{after, batch, begin, key, options, runtime};
 
 const SIEM: &str = "siem";
@@ -59,7 +63,8 @@ fn model(seed: u64) -> Model {
                     spool.append(&tenures[shard], one),
                     spool.append(&tenures[shard], two)
                 );
-                (one.unwrap(), two.unwrap());
+                one.unwrap();
+                two.unwrap();
                 (next[shard], count) = (number + 2, count + 2);
             } else if rng.u8(..6) == 0 {
                 let (from, to) = (super::cursor(number), super::cursor(number));
@@ -72,7 +77,7 @@ fn model(seed: u64) -> Model {
         let state = spool.status().state;
         spool.close();
         let disk = OsDisk::new(dir.path());
-        for (&id, _) in &state.segments {
+        for &id in state.segments.keys() {
             let file = disk.open(&segment::path(id), false).unwrap();
             let (_, found) = batches(file.as_ref(), id, file.len().unwrap()).unwrap();
             for one in found {
@@ -326,6 +331,35 @@ fn damage_of_what_every_destination_has_is_called_harmless() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].harmless && found[0].lost[0].delivered, "{found:?}");
         assert!(found[0].to_string().contains("nothing that was still needed"), "{}", found[0]);
+        spool.close();
+    });
+}
+
+#[test]
+fn where_nothing_tells_the_end_of_a_lost_range_it_is_left_open() {
+    let disk = SimDisk::default();
+    let open = |disk: &SimDisk| {
+        Spool::open_simulated(Arc::new(disk.clone()), &options(Path::new("sim"))).unwrap()
+    };
+    runtime().block_on(async {
+        let (spool, _) = open(&disk);
+        spool.set_destinations(&[SIEM.to_owned()]).await.unwrap();
+        let (one, two) = (begin(&spool, 0).await, begin(&spool, 1).await);
+        spool.append(&one, batch(0, "a")).await.unwrap();
+        spool.append(&two, batch(0, "b")).await.unwrap();
+        let at = spool.status().state.segments.values().last().unwrap().length;
+        spool.append(&one, batch(1, "c")).await.unwrap();
+        spool.append(&two, batch(1, "d")).await.unwrap();
+        // The process is killed: no footer, and there is no catalog. In the header of "c":
+        disk.flip_bit(&segment::path(1), usize::try_from(at).unwrap() + 40 + 24 + 3);
+        let (again, opened) = open(&disk.clone());
+        assert_eq!(opened.damage.len(), 1, "{opened:?}");
+        let lost = &opened.damage[0].lost;
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        let span = Span { first: 2, end: 3 };
+        assert_eq!((&lost[0].key, lost[0].span), (&key(0), span), "{lost:?}");
+        assert_eq!((lost[0].cursor.as_str(), lost[0].next_cursor.as_str()), ("c1", ""));
+        again.close();
         spool.close();
     });
 }
