@@ -18,8 +18,8 @@
 //!   loss of the catalog, and are refused for a batch that may be on its way.
 //! - What every destination has stays as [`Retention`] says, and goes first when room is
 //!   short.
-//! - Bytes that do not check any more are never handed out. They are reported as [`Damage`],
-//!   and everything around them stays readable.
+//! - Bytes that do not check any more are never handed out. They are reported as [`Damage`], which
+//!   names the cursor ranges that are lost with them, and everything around them stays readable.
 //! - One process owns a spool. Reading segments with [`inspect`] changes nothing.
 //!
 //! Promised on local file systems whose `fdatasync` reaches the disk (ext4, xfs, btrfs).
