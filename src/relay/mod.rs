@@ -61,7 +61,7 @@ pub(crate) fn say_damage(damage: &crate::spool::Damage, destination: Option<&str
             to,
             first_seq,
             end_seq,
-            "bytes of the spool do not check any more; they are kept in its quarantine, and delivery goes on behind them; {damage}. Pull it again with: sls-relay spool repair --refetch"
+            "bytes of the spool do not check any more; they are kept in its quarantine, and delivery goes on behind them; {damage}. Pull it again with: sls-relay spool repair --refetch --reason TEXT"
         );
     }
 }
