@@ -6,9 +6,14 @@
 //! there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::ser::SerializeStruct as _;
 
 use super::catalog::CatalogEntry;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::entry::{BatchHeader, Header, Origin, Seq, ShardKey};
 use super::error::Error;
 use super::recover::Damage;
@@ -33,6 +38,37 @@ pub struct Lost {
     pub logs: Option<u64>,
     /// Every destination had these batches already.
     pub delivered: bool,
+}
+
+impl Lost {
+    /// A batch whose header is known. Destinations need what is not before `needed`.
+    pub(crate) fn batch(header: &BatchHeader, needed: Seq) -> Self {
+        let span = Span { first: header.seq, end: header.seq + 1 };
+        Self {
+            key: header.key.clone(),
+            cursor: header.cursor.clone(),
+            next_cursor: header.next_cursor.clone(),
+            span,
+            logs: Some(u64::from(header.logs)),
+            delivered: span.end <= needed,
+        }
+    }
+}
+
+impl serde::Serialize for Lost {
+    /// As the ledger names it.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Lost", 8)?;
+        fields.serialize_field("source", &self.key.source)?;
+        fields.serialize_field("shard", &self.key.shard)?;
+        fields.serialize_field("cursor", &self.cursor)?;
+        fields.serialize_field("next_cursor", &self.next_cursor)?;
+        fields.serialize_field("first_seq", &self.span.first)?;
+        fields.serialize_field("end_seq", &self.span.end)?;
+        fields.serialize_field("logs", &self.logs)?;
+        fields.serialize_field("delivered", &self.delivered)?;
+        fields.end()
+    }
 }
 
 impl std::fmt::Display for Lost {
@@ -191,7 +227,7 @@ fn told(
     let mut told = BTreeMap::new();
     let path = segment::path(id);
     let length = state.segments.get(&id).map_or(0, |info| info.length);
-    if let Ok(file) = disk.open(&path, false)
+    if let Some(file) = open(disk, &path)?
         && let Some((_, batches)) =
             footer(file.as_ref(), id, length).map_err(|e| Error::io("read", &path, e))?
     {
@@ -211,28 +247,18 @@ fn told(
 
 /// Adds a lost batch whose header is known, to the one before it where it continues that.
 fn add(lost: &mut Vec<(usize, Lost)>, place: usize, header: &BatchHeader, needed: Seq) {
-    let span = Span { first: header.seq, end: header.seq + 1 };
-    let delivered = span.end <= needed;
-    let logs = u64::from(header.logs);
-    let before = lost.iter_mut().rev().find(|(at, one)| *at == place && one.key == header.key);
+    let batch = Lost::batch(header, needed);
+    let before = lost.iter_mut().rev().find(|(at, one)| *at == place && one.key == batch.key);
     if let Some((_, one)) = before
-        && one.next_cursor == header.cursor
-        && one.delivered == delivered
+        && one.next_cursor == batch.cursor
+        && one.delivered == batch.delivered
     {
-        one.next_cursor.clone_from(&header.next_cursor);
-        one.span.end = span.end;
-        one.logs = one.logs.map(|sum| sum + logs);
+        one.next_cursor = batch.next_cursor;
+        one.span.end = batch.span.end;
+        one.logs = one.logs.zip(batch.logs).map(|(sum, logs)| sum + logs);
         return;
     }
-    let one = Lost {
-        key: header.key.clone(),
-        cursor: header.cursor.clone(),
-        next_cursor: header.next_cursor.clone(),
-        span,
-        logs: Some(logs),
-        delivered,
-    };
-    lost.push((place, one));
+    lost.push((place, batch));
 }
 
 /// An entry that moves a shard or has a number, whole or told of.
@@ -434,7 +460,7 @@ fn snapshot(scan: &Scan) -> Option<&State> {
     }
 }
 
-/// Nothing where the file cannot be opened.
+/// Nothing where the file is gone.
 fn scan_segment(
     disk: &dyn Disk,
     id: u64,
@@ -442,6 +468,15 @@ fn scan_segment(
     bodies: Bodies,
 ) -> Result<Option<Scan>, Error> {
     let path = segment::path(id);
-    let Ok(file) = disk.open(&path, false) else { return Ok(None) };
+    let Some(file) = open(disk, &path)? else { return Ok(None) };
     scan(file.as_ref(), id, limit, bodies).map(Some).map_err(|e| Error::io("read", path, e))
+}
+
+/// Nothing where the file is gone. What the disk does not answer tells nothing.
+fn open(disk: &dyn Disk, path: &Path) -> Result<Option<Arc<dyn DiskFile>>, Error> {
+    match disk.open(path, false) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("open", path, error)),
+    }
 }

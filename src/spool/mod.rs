@@ -28,11 +28,14 @@
 
 mod catalog;
 mod command;
+mod counting;
+pub mod crash;
 pub mod disk;
 mod entry;
 mod error;
 mod format;
 pub mod fuzz;
+mod headers;
 pub mod inspect;
 mod ledger;
 mod lock;
@@ -48,6 +51,8 @@ mod shared;
 pub mod sim;
 mod spans;
 mod state;
+mod verify;
+mod wait;
 mod writer;
 
 #[cfg(test)]
@@ -63,7 +68,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use entry::{Batch, BatchHeader, Compression, Origin, Position, Seq, ShardKey};
 pub use error::Error;
-pub use ledger::{UnreadableAnswer, lost_in, read as read_ledger};
+pub use ledger::{UnreadableAnswer, lost_in, lost_of, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
 pub use lost::Lost;
 pub use open::{Opened, Options};
@@ -71,6 +76,7 @@ pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;
 pub use retention::Retention;
+pub use shared::Pin;
 pub use spans::{Span, Spans};
 pub use state::{Delivered, Dropped, SegmentInfo, ShardState, State};
 
@@ -332,6 +338,11 @@ impl Spool {
     /// ones.
     pub fn delivery_reader(&self, seq: Seq) -> Reader {
         Reader::delivering(Arc::clone(&self.shared), seq)
+    }
+
+    /// Keeps batch `seq` and everything behind it until the pin is dropped.
+    pub fn pin(&self, seq: Seq) -> Pin {
+        self.shared.pin(seq)
     }
 
     /// The number after the newest durable batch, and its changes.

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use super::catalog::{Catalog, CatalogEntry};
+use super::crash;
 use super::disk::{Disk, OsDisk};
 use super::entry::{Header, Indexed};
 use super::error::Error;
+use super::ledger;
 use super::lock::Lock;
 use super::quota::Quota;
 use super::recover::{Damage, QUARANTINE, recover};
@@ -18,7 +20,7 @@ use super::segment::{self, Segment};
 use super::shared::Shared;
 use super::state::SegmentInfo;
 use super::writer::Writer;
-use super::{Open, Spool, entry::Change, ledger};
+use super::{Open, Spool, entry::Change};
 
 /// How to open a spool.
 #[derive(Clone, Debug)]
@@ -39,6 +41,12 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>, max_bytes: u64) -> Self {
         let (dir, retention) = (dir.into(), Retention::default());
         Self { dir, max_bytes, min_free_bytes: 0, retention }
+    }
+
+    /// For somebody who opens the spool of a relay that is stopped: nothing is let go of.
+    pub fn keeping(dir: impl Into<PathBuf>) -> Self {
+        let retention = Retention { time: std::time::Duration::MAX, bytes: u64::MAX };
+        Self { retention, ..Self::new(dir, u64::MAX) }
     }
 }
 
@@ -81,17 +89,19 @@ impl Spool {
             disk.create_dir(Path::new(name)).map_err(|e| Error::io("create", name, e))?;
         }
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
+        crash::point("directories-made");
         let mut found = recover(disk.as_ref(), Bodies::All)?;
         let last = catalog.last();
         let known = RefCell::new(&mut catalog);
         found.name(disk.as_ref(), last.as_ref(), &|span| known.borrow_mut().range(span))?;
+        // Before anything lets go of their segments. A full disk must not keep the spool shut.
         for damage in &found.damage {
-            // What the ledger cannot say now, it says when a reader comes by.
             if let Err(error) = ledger::set_aside(disk.as_ref(), damage) {
-                tracing::error!(code = error.code(), "{error}");
+                tracing::error!(code = error.code(), segment = damage.segment, from = damage.from, to = damage.to, cause = ?std::error::Error::source(&error), "damaged bytes of the spool are not kept: {error}");
             }
         }
         found.settle(disk.as_ref())?;
+        crash::point("recovery-settled");
         let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };
 
         // A new segment per start: nothing is ever written behind a tail that was cut.
@@ -99,7 +109,7 @@ impl Spool {
         let incarnation = fastrand::u64(1..);
         let mut state = found.state;
         state.segments.insert(id, SegmentInfo::beginning(&state));
-        let floor = Change::Floor { segment: options.retention.floor(&state, id) };
+        let floor = Change::Floor { segment: options.retention.floor(&state, id, None) };
         state.apply(id, &Header::Journal(vec![floor]));
         let open = quota.with_reserve(disk.as_ref(), |disk| {
             Segment::create(disk, id, incarnation, Header::Snapshot(state.clone()))
@@ -110,12 +120,14 @@ impl Spool {
 
         catalog.remove_before(state.segments.values().next().map_or(0, |info| info.first_seq));
         fill(&mut catalog, disk.as_ref(), &state)?;
+        crash::point("catalog-filled");
         catalog.set_positions(&state);
         let segments: Vec<u64> = state.segments.keys().copied().collect();
         quota.refresh(disk.as_ref(), Some(&open), &segments);
         let shared = Arc::new(Shared::new(disk, catalog, state, id, used));
         let floor = shared.lock().state.floor;
         shared.remove_unneeded(floor)?;
+        crash::point("spool-opened");
 
         let (commands, receiver) = mpsc::channel();
         let limits = (quota, options.retention);
@@ -160,6 +172,7 @@ fn fill(catalog: &mut Catalog, disk: &dyn Disk, state: &super::State) -> Result<
         let entry =
             |Indexed { offset, header, .. }| CatalogEntry { segment, offset, incarnation, header };
         catalog.insert(&batches.into_iter().map(entry).collect::<Vec<_>>());
+        crash::point("catalog-filling");
     }
     Ok(())
 }

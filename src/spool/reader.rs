@@ -7,9 +7,9 @@ use super::disk::DiskFile;
 use super::entry::{BatchHeader, Header, Seq};
 use super::error::Error;
 use super::format::{FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer};
-use super::lost::{Place, survey};
+use super::lost::{Lost, Place, survey};
 use super::recover::Damage;
-use super::scan::{EntryAt, Found, next_group, read_body, read_entry, salvage};
+use super::scan::{EntryAt, Found, read_body, read_entry};
 use super::segment;
 use super::shared::Shared;
 
@@ -85,6 +85,10 @@ impl Reader {
     }
 
     /// The next batch, or `None` where nothing more is durable, or may be delivered yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the disk does not answer: that is not damage, and the next call
+    /// tries the same again. [`Error::NewerFormat`].
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
         loop {
             if self.delivers {
@@ -103,14 +107,23 @@ impl Reader {
                 let Some(id) = self.shared.lock().state.segment_of(self.next) else {
                     return Ok(None);
                 };
-                match self.open(id) {
-                    Ok(()) => continue,
-                    Err(damage) => return Ok(Some(damage)),
+                match self.open(id)? {
+                    None => continue,
+                    damage => return Ok(damage),
                 }
             };
-            if let Some(found) = self.salvaged.pop_front() {
-                if let Some(item) = self.take(&found)? {
-                    return Ok(Some(item));
+            if let Some(found) = self.salvaged.front().cloned() {
+                let item = self.take(&found)?;
+                self.salvaged.pop_front();
+                if item.is_some() {
+                    return Ok(item);
+                }
+                if let Some(header) = self.due(&found) {
+                    // It did check when it was salvaged.
+                    let needed = self.shared.lock().state.oldest_needed();
+                    let lost = Lost::batch(header, needed);
+                    let damage = Damage::one(self.segment, (found.offset, found.end()), lost);
+                    return Ok(Some(Item::Damage(damage)));
                 }
                 continue;
             }
@@ -120,9 +133,9 @@ impl Reader {
                     self.next = durable;
                     return Ok(None);
                 };
-                match self.open(id) {
-                    Ok(()) => continue,
-                    Err(damage) => return Ok(Some(damage)),
+                match self.open(id)? {
+                    None => continue,
+                    damage => return Ok(damage),
                 }
             }
             if let Some(item) = self.step(limit)? {
@@ -161,31 +174,35 @@ impl Reader {
         (state.next_seq, info.map(|info| info.length), following)
     }
 
-    fn open(&mut self, id: u64) -> Result<(), Item> {
+    /// Goes to the beginning of a segment. One that is gone is damage; a disk that does not
+    /// answer, or a process with too many open files, is not.
+    fn open(&mut self, id: u64) -> Result<Option<Item>, Error> {
+        let path = segment::path(id);
+        let file = match self.shared.disk().open(&path, false) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        let info = self.shared.lock().state.segments.get(&id).copied();
+        // It was passed by every destination and removed a moment ago.
+        let Some(info) = info else { return Ok(None) };
+        let gone = match &file {
+            Some(_) => None,
+            None => Some(self.place_at(id, 0)?.map_or_else(
+                || Damage::unnamed(id, (0, info.length), (info.first_seq, info.end_seq)),
+                |place| place.damage,
+            )),
+        };
         self.segment = id;
         self.offset = FILE_HEADER as u64;
         // A segment has one incarnation. Anything else in it is what someone put in a log.
         self.incarnation = 0;
         self.salvaged.clear();
-        match self.shared.disk().open(&segment::path(id), false) {
-            Ok(file) => {
-                self.file = Some(file);
-                Ok(())
-            }
-            Err(error) => {
-                let info = self.shared.lock().state.segments.get(&id).copied();
-                let (first_seq, end_seq, to) =
-                    info.map_or((self.next, self.next, 0), |i| (i.first_seq, i.end_seq, i.length));
-                tracing::error!(code = "spool.damage", segment = id, %error, "a segment of the spool cannot be opened");
-                self.file = None;
-                self.next = self.next.max(end_seq);
-                let damage = match self.place_at(0) {
-                    Some(place) => place.damage,
-                    None => Damage::unnamed(id, (0, to), (first_seq, end_seq)),
-                };
-                Err(Item::Damage(damage))
-            }
-        }
+        self.file = file;
+        let Some(damage) = gone else { return Ok(None) };
+        tracing::error!(code = "spool.damage", segment = id, "a segment of the spool is gone");
+        self.next = self.next.max(info.end_seq);
+        Ok(Some(Item::Damage(damage)))
     }
 
     /// Moves over one frame of the segment.
@@ -209,17 +226,15 @@ impl Reader {
             return Ok(None);
         }
         match read_entry(file.as_ref(), self.incarnation, self.offset, limit).map_err(fail)? {
-            EntryAt::Valid { found, .. } => {
-                self.offset = found.end();
-                match self.take(&found)? {
-                    None if self.is_unread(&found) => {
-                        self.resync(file.as_ref(), found.offset, limit)
-                    }
-                    other => Ok(other),
+            EntryAt::Valid { found, .. } => match self.take(&found)? {
+                None if self.due(&found).is_some() => self.resync(found.offset),
+                item => {
+                    self.offset = found.end();
+                    Ok(item)
                 }
-            }
+            },
             EntryAt::Newer => Err(Error::NewerFormat { path: segment::path(self.segment) }),
-            EntryAt::Nothing => self.resync(file.as_ref(), self.offset, limit),
+            EntryAt::Nothing => self.resync(self.offset),
         }
     }
 
@@ -236,55 +251,42 @@ impl Reader {
         Ok(Some(Item::Batch(Box::new(StoredBatch { header: header.clone(), body }))))
     }
 
-    fn is_unread(&self, found: &Found) -> bool {
-        matches!(&found.header, Header::Batch(header) if header.seq >= self.next)
-    }
-
-    /// The damaged place of this segment that holds `offset`, and what is known of it. The same
+    /// The damaged place of segment `id` that holds `offset`, and what is known of it. The same
     /// place has the same bounds wherever a reader comes upon it.
-    fn place_at(&mut self, offset: u64) -> Option<Place> {
+    fn place_at(&mut self, id: u64, offset: u64) -> Result<Option<Place>, Error> {
         let holds = |place: &&Place| (place.damage.from..place.damage.to).contains(&offset);
-        let known = self.surveyed.as_ref().filter(|(id, _)| *id == self.segment);
+        let known = self.surveyed.as_ref().filter(|(surveyed, _)| *surveyed == id);
         if let Some(place) = known.and_then(|(_, places)| places.iter().find(holds)) {
-            return Some(place.clone());
+            return Ok(Some(place.clone()));
         }
         let state = self.shared.lock().state.clone();
         let known = |span| self.shared.catalog().range(span);
-        let places = survey(self.shared.disk(), self.segment, &state, &known).ok()?;
+        let places = survey(self.shared.disk(), id, &state, &known)?;
         let place = places.iter().find(holds).cloned();
-        self.surveyed = Some((self.segment, places));
-        place
+        self.surveyed = Some((id, places));
+        Ok(place)
     }
 
-    /// Skips to the next whole group, keeping the entries on the way that check.
-    fn resync(
-        &mut self,
-        file: &dyn DiskFile,
-        from: u64,
-        limit: u64,
-    ) -> Result<Option<Item>, Error> {
-        if let Some(Place { damage, salvaged }) = self.place_at(from) {
-            self.salvaged = salvaged.into();
-            self.offset = damage.to;
-            return Ok(Some(Item::Damage(damage)));
-        }
-        let fail = |e| Error::io("read", segment::path(self.segment), e);
-        let known = (self.incarnation != 0).then_some(self.incarnation);
-        let next = next_group(file, self.segment, known, from + 1, limit).map_err(fail)?;
-        let (to, incarnation) =
-            next.map_or((limit, self.incarnation), |(offset, group)| (offset, group.incarnation));
-        if self.incarnation == 0 {
-            self.incarnation = incarnation;
-        }
-        self.salvaged = salvage(file, self.incarnation, from, to).map_err(fail)?.into();
-        self.offset = to;
-        let end_seq = self.salvaged.iter().find_map(|found| match &found.header {
-            Header::Batch(header) if header.seq >= self.next => Some(header.seq),
-            _ => None,
-        });
-        let first_seq = self.next;
-        let end_seq = end_seq.unwrap_or(first_seq + 1);
-        let damage = Damage::unnamed(self.segment, (from, to), (first_seq, end_seq));
+    /// Passes over the damaged place that holds `offset`, keeping the entries in it that check.
+    fn resync(&mut self, offset: u64) -> Result<Option<Item>, Error> {
+        let Some(Place { damage, salvaged }) = self.place_at(self.segment, offset)? else {
+            // What did not check does now, or was removed meanwhile: nothing is passed over.
+            self.file = None;
+            let changed = std::io::Error::other("the same bytes are not read twice as the same");
+            return Err(Error::io("read", segment::path(self.segment), changed));
+        };
+        self.salvaged = salvaged.into();
+        self.offset = damage.to;
+        // The whole group there has the right one.
+        self.incarnation = 0;
         Ok(Some(Item::Damage(damage)))
+    }
+
+    /// The header of a batch that was not read yet.
+    fn due<'a>(&self, found: &'a Found) -> Option<&'a BatchHeader> {
+        match &found.header {
+            Header::Batch(header) if header.seq >= self.next => Some(header),
+            _ => None,
+        }
     }
 }

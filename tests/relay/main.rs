@@ -18,5 +18,6 @@ mod membership;
 mod outages;
 mod refetch;
 mod regressions;
+mod replay;
 mod sharing;
 mod unreadable;

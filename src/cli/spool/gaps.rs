@@ -1,61 +1,52 @@
 //! `sls-relay spool gaps`: what is missing or was put aside, as the spool's ledger tells it.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::process::ExitCode;
 
+use clap::Args;
 use serde_json::Value;
 
+use super::ask::{Asking, ask};
+use super::render::{Rendered, cell, printable, source};
 use crate::cli::output;
-use crate::spool;
+use crate::inspect::Question;
+use crate::spool::lost_in;
 
-/// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 6] =
-    ["gap", "unreadable answer", "unreadable batch", "damage", "unformattable", "refetch gone"];
+#[derive(Args, Debug)]
+pub(super) struct GapsArgs {
+    #[command(flatten)]
+    asking: Asking,
+}
 
-/// What makes two lines tell the same: one is written before what it tells is durable, and
-/// once more after a crash in between.
-const SAME: [&str; 8] =
-    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index"];
-
-/// Reads the ledger of the spool in `dir`, which is changed by nothing.
-pub(super) fn gaps(dir: &Path, as_json: bool) -> anyhow::Result<()> {
-    if !dir.join("segments").is_dir() {
-        anyhow::bail!("{} holds no spool; name its directory with --spool", dir.display());
+pub(super) fn gaps(args: &GapsArgs) -> anyhow::Result<ExitCode> {
+    let mut rows = Vec::new();
+    let collect = |line: &Value| rows.extend(rows_of(line));
+    let mut rendered = Rendered::new(&args.asking, collect);
+    ask(&args.asking, &Question::Gaps, &mut rendered)?;
+    drop(rendered);
+    if args.asking.json {
+        return Ok(ExitCode::SUCCESS);
     }
-    let lines = of_logs(spool::read_ledger(dir)?);
-    if as_json {
-        lines.iter().for_each(|line| output::line(&line.to_string()));
-    } else if lines.is_empty() {
+    if rows.is_empty() {
         output::line("no gaps");
     } else {
-        let rows: Vec<_> = lines.iter().flat_map(rows).collect();
         let headings =
             ["time", "source", "shard", "what", "cursor", "next cursor", "log groups", "copy"];
         output::table(&headings, &rows);
     }
-    Ok(())
-}
-
-/// The lines about logs, each once.
-fn of_logs(lines: Vec<Value>) -> Vec<Value> {
-    let mut seen = HashSet::new();
-    let about_logs =
-        |line: &Value| line["what"].as_str().is_some_and(|what| ABOUT_LOGS.contains(&what));
-    let first = |line: &Value| seen.insert(SAME.map(|name| line[name].to_string()));
-    lines.into_iter().filter(about_logs).filter(first).collect()
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One row, and one below it for each cursor range that damage took.
-fn rows(line: &Value) -> Vec<Vec<String>> {
-    let lost = spool::lost_in(line).into_iter().map(|lost| {
+fn rows_of(line: &Value) -> Vec<Vec<String>> {
+    let lost = lost_in(line).into_iter().map(|lost| {
         let text = |text: &str| match text {
             "" => "unknown".to_owned(),
-            text => super::printable(text.as_bytes()),
+            text => printable(text.as_bytes()),
         };
         let what = if lost.delivered { "  held, all delivered" } else { "  lost" };
         vec![
             String::new(),
-            logstore(&text(&lost.key.source)).to_owned(),
+            source(&Value::from(lost.key.source.as_str())),
             lost.key.shard.to_string(),
             format!("{what}: batches {}", lost.span),
             text(&lost.cursor),
@@ -66,11 +57,7 @@ fn rows(line: &Value) -> Vec<Vec<String>> {
 }
 
 fn row(line: &Value) -> Vec<String> {
-    let shown = |name: &str| match &line[name] {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => super::printable(text.as_bytes()),
-        other => other.to_string(),
-    };
+    let shown = |name: &str| cell(&line[name]);
     let time = shown("at").parse::<jiff::Timestamp>();
     let what = match line["what"].as_str() {
         Some("damage") => format!(
@@ -85,11 +72,15 @@ fn row(line: &Value) -> Vec<String> {
         Some("unformattable") => {
             format!("log {} not formatted for {}", shown("index"), shown("destination"))
         }
+        Some("dropped") => {
+            format!("{} logs dropped by an operator: {}", shown("logs"), shown("why"))
+        }
+        Some("refetch gone") => format!("not pulled again: {}", shown("why")),
         _ => shown("what"),
     };
     vec![
         time.map_or_else(|_| shown("at"), |time| output::time(time.as_millisecond())),
-        logstore(&shown("source")).to_owned(),
+        source(&line["source"]),
         shown("shard"),
         what,
         shown("cursor"),
@@ -99,49 +90,11 @@ fn row(line: &Value) -> Vec<String> {
     ]
 }
 
-/// `PROJECT/LOGSTORE` of a source as the spool knows it: `ENDPOINT/PROJECT/LOGSTORE#GROUP`.
-fn logstore(source: &str) -> &str {
-    let path = source.split('#').next().unwrap_or(source);
-    let start = path.rmatch_indices('/').nth(1).map_or(0, |(slash, _)| slash + 1);
-    path.get(start..).unwrap_or(path)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_gap_that_was_written_twice_is_shown_once_and_other_lines_not_at_all() {
-        let gap = |shard: u32, at: &str| json!({"what": "gap", "source": "s", "shard": shard, "cursor": "c", "at": at});
-        let other = json!({"what": "forget destination", "destination": "d"});
-        let damage = |from: u64| json!({"what": "damage", "segment": 1, "from": from});
-        let lines = vec![
-            gap(0, "first"),
-            other,
-            gap(0, "second"),
-            gap(1, "first"),
-            damage(8),
-            damage(9),
-            json!({}),
-        ];
-        let left = of_logs(lines);
-        assert_eq!(left, [gap(0, "first"), gap(1, "first"), damage(8), damage(9)]);
-    }
-
-    #[test]
-    fn a_source_is_shown_by_its_project_and_logstore() {
-        for (source, shown) in [
-            ("https://cn-x.log.aliyuncs.com/waf/logs#group/1#2", "waf/logs"),
-            ("http://127.0.0.1:80/p/l#g", "p/l"),
-            ("-", "-"),
-            ("p/l", "p/l"),
-            ("", ""),
-        ] {
-            assert_eq!(logstore(source), shown);
-        }
-    }
 
     #[test]
     fn what_came_from_outside_can_do_nothing_to_a_terminal() {

@@ -1,18 +1,20 @@
 //! `sls-relay spool repair`: what damage took that was still needed, and pulling it again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::{Where, printable};
-use crate::cli::output;
+use super::ask::At;
+use super::render::printable;
+use crate::cli::{machine_name, output};
 use crate::config::{self, Settings, Source};
 use crate::relay::refetch::{self, Pending};
 use crate::relay::{chain, client_within};
-use crate::spool::{self, Lost, Options, Retention, Spool};
+use crate::spool::{self, Lost, Options, Spool};
 
 /// Time for one call to SLS, its answer included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,14 +22,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Args, Debug)]
 pub(super) struct RepairArgs {
     #[command(flatten)]
-    at: Where,
+    at: At,
     /// Read everything first, and put what is damaged into the quarantine. The relay must be
     /// stopped
     #[arg(long)]
     scan: bool,
     /// Pull from SLS again what was lost; consumes nothing and moves no checkpoint. Reads all of
     /// the configuration. The relay must be stopped; its next start delivers what was pulled
-    #[arg(long, requires = "reason", conflicts_with = "spool")]
+    #[arg(long, requires = "reason")]
     refetch: bool,
     /// Why, for the spool's ledger
     #[arg(long, value_name = "TEXT", requires = "refetch")]
@@ -37,27 +39,22 @@ pub(super) struct RepairArgs {
     json: bool,
 }
 
-pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<()> {
+pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let settings = if args.refetch { Some(load(&args.at)?) } else { None };
-    let dir = match &settings {
-        Some(settings) => settings.spool.dir.clone(),
-        None => args.at.dir()?,
-    };
+    let dir = args.at.place()?.dir;
     if !dir.join("segments").is_dir() {
         anyhow::bail!("{} holds no spool; name its directory with --spool", dir.display());
     }
-    if !args.scan && !args.refetch {
-        list(&dir, args.json)?;
-        return Ok(());
+    if args.scan || args.refetch {
+        let (spool, _) = Spool::open(&Options::keeping(&dir))?;
+        let done = with_spool(&spool, args, settings.as_ref());
+        spool.close();
+        done?;
     }
-    let (spool, _) = Spool::open(&options(dir.clone(), settings.as_ref()))?;
-    let done = with_spool(&spool, args, settings.as_ref());
-    spool.close();
-    done?;
     if !args.refetch {
         list(&dir, args.json)?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn with_spool(spool: &Spool, args: &RepairArgs, settings: Option<&Settings>) -> anyhow::Result<()> {
@@ -73,23 +70,9 @@ fn with_spool(spool: &Spool, args: &RepairArgs, settings: Option<&Settings>) -> 
 }
 
 /// All of the configuration, as `run` reads it.
-fn load(at: &Where) -> anyhow::Result<Settings> {
-    let path = at.config.as_deref().unwrap_or(Path::new(super::CONFIG));
+fn load(at: &At) -> anyhow::Result<Settings> {
     let env = |name: &str| std::env::var(name).ok();
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Ok(config::load(path, &env, &hostname)?.settings)
-}
-
-fn options(dir: PathBuf, settings: Option<&Settings>) -> Options {
-    let mut options = Options::new(dir, u64::MAX);
-    // Without a configuration nobody says what may go: everything stays.
-    options.retention = Retention { time: Duration::MAX, bytes: u64::MAX };
-    if let Some(Settings { spool, .. }) = settings {
-        options.max_bytes = spool.max_bytes;
-        options.min_free_bytes = spool.min_free_bytes;
-        options.retention = spool.retention;
-    }
-    options
+    Ok(config::load(at.config_file(), &env, &machine_name())?.settings)
 }
 
 fn list(dir: &Path, as_json: bool) -> Result<(), spool::Error> {

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod damage;
+mod faults;
 mod golden;
 mod keeping;
 mod lives;
@@ -9,6 +10,8 @@ mod model;
 mod operator;
 mod power_loss;
 mod regressions;
+mod reserve;
+mod room;
 
 use std::path::Path;
 
