@@ -23,7 +23,7 @@ pub enum Error {
     Nothing,
     /// The selection means some logs of a batch and not others.
     #[error(
-        "of batch {seq} only some logs are meant, and batches can only be {what} whole; choose by batch (--from, --to), source or shard, or by --received time"
+        "of batch {seq} only some logs are meant, and batches can only be {what} whole; choose by batch (--first, --last), source or shard, or by --received time"
     )]
     InPart {
         /// The batch.

@@ -140,7 +140,7 @@ fn a_grep_ends_as_grep_does() {
     assert!(either.0 == 0 && either.1 >= curl, "{either:?}");
     assert_eq!(ends(&["curl", "--limit", "2"]), (0, 2));
     assert_eq!(ends(&["no such text anywhere"]), (1, 0));
-    assert_eq!(ends(&["curl", "--to", "0", "--since", "now"]), (1, 0));
+    assert_eq!(ends(&["curl", "--last", "0", "--since", "now"]), (1, 0));
     for (pattern, count, code) in [("curl", curl, 0), ("no such text anywhere", 0, 1)] {
         let output = run(scene.path(), &["grep", pattern, "--count"]);
         assert_eq!(output.stdout, format!("{count}\n").into_bytes());
@@ -148,7 +148,7 @@ fn a_grep_ends_as_grep_does() {
     }
     let absent = run(&scene.path().join("nothing"), &["grep", "curl"]);
     assert_eq!(absent.status.code(), Some(69), "{absent:?}");
-    let misused = run(scene.path(), &["grep", "curl", "--from", "3", "--to", "2"]);
+    let misused = run(scene.path(), &["grep", "curl", "--first", "3", "--last", "2"]);
     assert_eq!(misused.status.code(), Some(64), "{misused:?}");
 }
 

@@ -88,7 +88,7 @@ fn each_flag_finds_what_a_naive_search_finds() {
             Selection { contains: vec![Octets(vec![0xff])], ..all() },
         ),
         (
-            vec![text("--from"), text("7"), text("--to"), text("9")],
+            vec![text("--first"), text("7"), text("--last"), text("9")],
             Selection { from_seq: Some(7), to_seq: Some(10), ..all() },
         ),
         (vec![text("--waiting")], Selection { only: Only::Waiting, ..all() }),

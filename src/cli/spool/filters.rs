@@ -44,10 +44,10 @@ pub(super) struct Filters {
     contains: Vec<OsString>,
     /// First batch
     #[arg(long, value_name = "SEQ")]
-    from: Option<Seq>,
+    first: Option<Seq>,
     /// Last batch
     #[arg(long, value_name = "SEQ")]
-    to: Option<Seq>,
+    last: Option<Seq>,
     /// Only what some destination still has to confirm
     #[arg(long, conflicts_with = "delivered")]
     waiting: bool,
@@ -69,10 +69,10 @@ impl Filters {
                 "nothing lies between --since {since} and --until {until}"
             )));
         }
-        if let (Some(from), Some(to)) = (self.from, self.to)
+        if let (Some(from), Some(to)) = (self.first, self.last)
             && from > to
         {
-            return Err(Misuse(format!("no batch lies between --from {from} and --to {to}")));
+            return Err(Misuse(format!("no batch lies between --first {from} and --last {to}")));
         }
         Ok(Selection {
             since: self.since,
@@ -84,8 +84,8 @@ impl Filters {
             topic: self.topic.as_deref().map(octets),
             fields: self.fields.iter().map(|text| test(text)).collect(),
             contains: self.contains.iter().map(|text| octets(text)).collect(),
-            from_seq: self.from,
-            to_seq: self.to.map(|last| last.saturating_add(1)),
+            from_seq: self.first,
+            to_seq: self.last.map(|last| last.saturating_add(1)),
             only: match (self.waiting, self.delivered) {
                 (true, _) => Only::Waiting,
                 (_, true) => Only::Delivered,
