@@ -321,7 +321,7 @@ async fn damage_is_found_named_and_pulled_again() {
         assert_eq!(line["state"], "pulled again", "{told}");
         assert!(text(&refetch(&config).stdout).contains("nothing is left"));
         let ledger = sls_relay::spool::read_ledger(std::path::Path::new(&spool)).unwrap();
-        let line = ledger.iter().rfind(|line| line["what"] == "refetch").unwrap();
+        let line = ledger.iter().rfind(|line| line["order"] == "refetch").unwrap();
         assert_eq!(line["reason"], "bad disk");
         assert!(line["uid"].is_u64(), "{line}");
     });

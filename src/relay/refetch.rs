@@ -6,6 +6,7 @@
 //! more a line `refetch gone`. What is left of a range begins behind the last of these. A crash
 //! between a batch and its line stores that batch twice.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -50,6 +51,8 @@ pub struct Refetched {
     /// SLS does not have all of the range any more, or it could not be read: the ledger says
     /// what, and the gap stays.
     pub gone: bool,
+    /// It ended before the end of the range, as `progress` wanted.
+    pub stopped: bool,
 }
 
 /// Why a range could not be pulled again to its end. What was stored stays, and another call
@@ -137,7 +140,7 @@ pub fn pending(ledger: &[Value]) -> Vec<Pending> {
 }
 
 /// Pulls what is left of a lost range into the spool, up to its end. `progress` is told of each
-/// batch: its number of logs.
+/// batch, when it is durable, its number of logs, and says whether to go on.
 ///
 /// # Errors
 /// See [`RefetchError`].
@@ -146,7 +149,7 @@ pub async fn refetch(
     source: &Source,
     spool: &Spool,
     lost: &Lost,
-    mut progress: impl FnMut(u32),
+    mut progress: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Refetched, RefetchError> {
     let known = pending(&blocking(spool, |spool| spool::read_ledger(spool.dir())).await?);
     let left = known.into_iter().find(|one| one.lost == *lost);
@@ -168,7 +171,7 @@ pub async fn refetch(
     if is_reached(&cursor, &range.end) {
         range.note("refetched", &cursor, &range.end, true, json!({})).await?;
     }
-    while !is_reached(&cursor, &range.end) {
+    while !done.stopped && !is_reached(&cursor, &range.end) {
         cursor = match range.pull(&cursor).await? {
             Pulled::Batch { answer, summary } => {
                 let next = answer.next_cursor.clone();
@@ -178,7 +181,7 @@ pub async fn refetch(
                 done.logs += u64::from(summary.logs);
                 let more = json!({ "seq": seq, "logs": summary.logs });
                 range.passed("refetched", &cursor, &next, more).await?;
-                progress(summary.logs);
+                done.stopped = progress(summary.logs).is_break();
                 next
             }
             // A filter left nothing of it, or there is nothing up to the end.
@@ -194,6 +197,7 @@ pub async fn refetch(
             }
         };
     }
+    done.stopped &= !is_reached(&cursor, &range.end);
     Ok(done)
 }
 

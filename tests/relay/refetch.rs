@@ -2,6 +2,7 @@
 //! again and delivered with a mark.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,10 @@ impl Scene {
         let mut sum = Refetched::default();
         for one in self.pending() {
             let mut told = 0;
-            let progress = |logs: u32| told += u64::from(logs);
+            let progress = |logs: u32| {
+                told += u64::from(logs);
+                ControlFlow::Continue(())
+            };
             let done = refetch(&client, source, &spool, &one.lost, progress).await.unwrap();
             assert_eq!(told, done.logs);
             sum.batches += done.batches;

@@ -1,37 +1,33 @@
 //! `sls-relay spool repair`: what damage took that was still needed, and pulling it again.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::ask::At;
-use super::render::printable;
-use crate::cli::{machine_name, output};
-use crate::config::{self, Settings, Source};
+use super::order::{BATCHES, give_at};
+use super::render::{Bar, printable};
+use crate::cli::output;
+use crate::inspect::Output;
+use crate::orders::Order;
 use crate::relay::refetch::{self, Pending};
-use crate::relay::{chain, client_within};
-use crate::spool::{self, Lost, Options, Spool};
-
-/// Time for one call to SLS, its answer included.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::spool::{self, Lost, Options, Spool, lost_of};
 
 #[derive(Args, Debug)]
 pub(super) struct RepairArgs {
     #[command(flatten)]
     at: At,
     /// Read everything first, and put what is damaged into the quarantine. The relay must be
-    /// stopped
+    /// stopped; beside one that runs, see verify
     #[arg(long)]
     scan: bool,
-    /// Pull from SLS again what was lost; consumes nothing and moves no checkpoint. Reads all of
-    /// the configuration. The relay must be stopped; its next start delivers what was pulled
+    /// Pull from SLS again what was lost; consumes nothing and moves no checkpoint
     #[arg(long, requires = "reason")]
     refetch: bool,
-    /// Why, for the spool's ledger
+    /// Why; kept in the spool's ledger
     #[arg(long, value_name = "TEXT", requires = "refetch")]
     reason: Option<String>,
     /// One JSON object a line
@@ -40,39 +36,30 @@ pub(super) struct RepairArgs {
 }
 
 pub(super) fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
-    let settings = if args.refetch { Some(load(&args.at)?) } else { None };
-    let dir = args.at.place()?.dir;
-    if !dir.join("segments").is_dir() {
-        anyhow::bail!("{} holds no spool; name its directory with --spool", dir.display());
+    if args.scan || !args.refetch {
+        let dir = args.at.place()?.dir;
+        if !dir.join("segments").is_dir() {
+            anyhow::bail!("{} holds no spool; name its directory with --spool", dir.display());
+        }
+        if args.scan {
+            scan(&dir)?;
+        }
+        if !args.refetch {
+            list(&dir, args.json)?;
+        }
     }
-    if args.scan || args.refetch {
-        let (spool, _) = Spool::open(&Options::keeping(&dir))?;
-        let done = with_spool(&spool, args, settings.as_ref());
-        spool.close();
-        done?;
-    }
-    if !args.refetch {
-        list(&dir, args.json)?;
+    if let Some(reason) = args.reason.clone().filter(|_| args.refetch) {
+        pull_again(args, reason)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn with_spool(spool: &Spool, args: &RepairArgs, settings: Option<&Settings>) -> anyhow::Result<()> {
-    if args.scan {
-        for damage in spool.scan()? {
-            spool.set_aside(&damage)?;
-        }
-    }
-    match (settings, &args.reason) {
-        (Some(settings), Some(reason)) => pull_again(spool, settings, reason, args.json),
-        _ => Ok(()),
-    }
-}
-
-/// All of the configuration, as `run` reads it.
-fn load(at: &At) -> anyhow::Result<Settings> {
-    let env = |name: &str| std::env::var(name).ok();
-    Ok(config::load(at.config_file(), &env, &machine_name())?.settings)
+fn scan(dir: &Path) -> Result<(), spool::Error> {
+    let (spool, _) = Spool::open(&Options::keeping(dir))?;
+    let done =
+        spool.scan().and_then(|found| found.iter().try_for_each(|damage| spool.set_aside(damage)));
+    spool.close();
+    done
 }
 
 fn list(dir: &Path, as_json: bool) -> Result<(), spool::Error> {
@@ -140,83 +127,59 @@ fn line_of(one: &Pending) -> Value {
     })
 }
 
-fn pull_again(
-    spool: &Spool,
-    settings: &Settings,
-    reason: &str,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let mut pending = refetch::pending(&spool::read_ledger(spool.dir())?);
-    pending.retain(|one| !one.done);
-    if pending.is_empty() {
-        if !as_json {
-            output::line("nothing is left to pull again");
-        }
-        return Ok(());
+fn pull_again(args: &RepairArgs, reason: String) -> anyhow::Result<()> {
+    let mut told = Told { json: args.json, bar: Bar::new(BATCHES) };
+    let done = give_at(&args.at, &Order::Refetch { reason }, &mut told)?;
+    drop(told);
+    if args.json {
+        output::line(&done.to_string());
+    } else if done["ranges"] == 0 {
+        output::line("nothing is left to pull again");
     }
-    let uid = rustix::process::getuid().as_raw();
-    spool.note(&json!({ "what": "refetch", "reason": reason, "uid": uid }))?;
-    let identity = spool::identity(spool.dir())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let count = pending.len();
-    let mut failed = 0;
-    for one in &pending {
-        if let Err(error) = runtime.block_on(range(spool, settings, &identity, one, as_json)) {
-            output::error(&format!("error: {}: {}", one.lost, chain(error.as_ref())));
-            failed += 1;
-        }
-    }
-    if failed > 0 {
-        anyhow::bail!("{failed} of {count} lost ranges are not pulled again");
+    let number = |name: &str| done[name].as_u64().unwrap_or_default();
+    let left = number("failed") + number("unfinished");
+    if left > 0 {
+        anyhow::bail!("{left} of {} lost ranges are not pulled again", done["ranges"]);
     }
     Ok(())
 }
 
-async fn range(
-    spool: &Spool,
-    settings: &Settings,
-    identity: &str,
-    one: &Pending,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let source = source_of(settings, &one.lost)?;
-    let client = client_within(source, identity, CALL_TIMEOUT)?;
-    let bar =
-        if output::interactive() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    let mut sum = 0;
-    let progress = |logs: u32| {
-        sum += u64::from(logs);
-        bar.set_message(format!("{} shard {}: {sum} logs", source.name, one.lost.key.shard));
-        bar.tick();
-    };
-    let done = refetch::refetch(&client, source, spool, &one.lost, progress).await;
-    bar.finish_and_clear();
-    let done = done?;
-    if as_json {
-        let mut line = line_of(one);
-        line["state"] = if done.gone { "gone" } else { "pulled again" }.into();
-        line["pulled_logs"] = done.logs.into();
-        line["pulled_batches"] = done.batches.into();
-        output::line(&line.to_string());
-    } else {
-        let gone = match done.gone {
-            true => "; SLS does not have all of it any more, see sls-relay spool gaps",
-            false => "",
-        };
-        let (logs, batches) = (done.logs, done.batches);
-        output::line(&format!("{}: {logs} logs in {batches} batches pulled again{gone}", one.lost));
-    }
-    Ok(())
+/// Shows the ranges as they come.
+struct Told {
+    json: bool,
+    bar: Bar,
 }
 
-fn source_of<'a>(settings: &'a Settings, lost: &Lost) -> anyhow::Result<&'a Source> {
-    let found = settings.sources.iter().find(|source| source.spool_key() == lost.key.source);
-    found.ok_or_else(|| {
-        let known: Vec<String> = settings.sources.iter().map(Source::spool_key).collect();
-        anyhow::anyhow!(
-            "the configuration has no source {}; it has {}. Configure it again to pull its logs",
-            printable(lost.key.source.as_bytes()),
-            known.join(", ")
-        )
-    })
+impl Output for Told {
+    fn line(&mut self, line: &Value) -> io::Result<()> {
+        self.bar.suspend(|| match (self.json, line["error"].as_str()) {
+            (true, _) => output::line(&line.to_string()),
+            (false, Some(error)) => output::error(&format!(
+                "error: {}: {}",
+                range_of(line),
+                printable(error.as_bytes())
+            )),
+            (false, None) => {
+                let gone = match line["gone"] == true {
+                    true => "; SLS does not have all of it any more, see sls-relay spool gaps",
+                    false => "",
+                };
+                let (logs, batches) = (&line["logs"], &line["batches"]);
+                output::line(&format!(
+                    "{}: {logs} logs in {batches} batches pulled again{gone}",
+                    range_of(line)
+                ));
+            }
+        });
+        Ok(())
+    }
+
+    fn progress(&mut self, done: u64, of: u64) {
+        self.bar.show(done, of);
+    }
+}
+
+fn range_of(line: &Value) -> String {
+    let lost = lost_of(&json!({ "lost": [line["refetch"]] }));
+    lost.first().map_or_else(String::new, |lost| printable(lost.to_string().as_bytes()))
 }
