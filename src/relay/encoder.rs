@@ -180,7 +180,9 @@ impl Encoder {
     fn walk(&mut self, header: &BatchHeader, raw: &[u8]) -> Result<(), Done> {
         let skip = if header.seq == self.from.position.seq { self.from.position.index } else { 0 };
         let project = source_name(header);
-        let origin = origin(header);
+        let replay = self.replay.clone();
+        let replay = replay.as_ref().map(|replay| replay.id());
+        let origin = replay.map_or_else(|| origin(header), |_| Some("replay"));
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
         let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
@@ -215,6 +217,7 @@ impl Encoder {
                         approximate: cursor.is_none(),
                     },
                     origin,
+                    replay,
                 };
                 if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
                     continue;

@@ -111,7 +111,11 @@ fn what_did_not_come_straight_from_sls_says_so_behind_everything_else() {
     let message = String::from_utf8(log.format(&cut).0).expect("a message is UTF-8");
     assert!(message.contains(r#" origin="refetch" truncated=""#), "{message}");
     let sample = FormatSettings { format: Format::Sample, ..settings() };
-    assert!(text(&log, &sample).contains(" waf - - - __topic__"));
+    let message = text(&log, &sample);
+    assert!(message.contains(" waf - - - ||__topic__"), "{message}");
+    (log.origin, log.replay) = (Some("replay"), Some("r]1"));
+    let message = text(&log, &settings());
+    assert!(message.contains(r#" origin="replay" replay="r\]1"] __"#), "{message}");
 }
 
 #[test]

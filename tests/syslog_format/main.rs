@@ -24,6 +24,7 @@ pub(crate) struct Log {
     pub(crate) cursor: String,
     pub(crate) approximate: bool,
     pub(crate) origin: Option<&'static str>,
+    pub(crate) replay: Option<&'static str>,
 }
 
 impl Default for Log {
@@ -38,6 +39,7 @@ impl Default for Log {
             cursor: "MTcwOTIxMDA5Ng==".to_owned(),
             approximate: false,
             origin: None,
+            replay: None,
         }
     }
 }
@@ -93,6 +95,7 @@ impl Log {
                 approximate: self.approximate,
             },
             origin: self.origin,
+            replay: self.replay,
         };
         formatter.format(&line, out)
     }
