@@ -92,3 +92,80 @@ fn range(
     wait(pull(&client, source, audit.spool, &one.lost, progress))
         .map_err(|error| Error::Refetch(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Giver, Order, obey};
+    use super::*;
+    use crate::spool::{Options, Spool};
+
+    /// Takes lines, and goes away where it is told to.
+    struct Taker {
+        lines: Vec<Value>,
+        wanted: bool,
+    }
+
+    impl Output for Taker {
+        fn line(&mut self, line: &Value) -> std::io::Result<()> {
+            self.lines.push(line.clone());
+            Ok(())
+        }
+
+        fn is_wanted(&self) -> bool {
+            self.wanted
+        }
+    }
+
+    fn order(spool: &Spool, configured: &Configured, out: &mut Taker) -> Result<Value, Error> {
+        let order = Order::Refetch { reason: "a test".to_owned() };
+        obey(spool, configured, &order, Giver { uid: 0, pid: None }, out)
+    }
+
+    /// A spool whose ledger names two lost ranges.
+    fn damaged() -> (tempfile::TempDir, Spool) {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(&Options::new(dir.path(), 16 << 20)).unwrap();
+        let lost = |shard: u32, seq: u64| {
+            json!({
+                "source": "h/p/l#g", "shard": shard, "cursor": "a", "next_cursor": "b",
+                "first_seq": seq, "end_seq": seq + 1, "logs": 5, "delivered": false,
+            })
+        };
+        spool.note(&json!({ "what": "damage", "lost": [lost(0, 1), lost(1, 2)] })).unwrap();
+        (dir, spool)
+    }
+
+    #[test]
+    fn each_range_that_fails_is_told_and_nothing_is_ordered_where_nothing_is_left() {
+        let (_dir, spool) = damaged();
+        let mut out = Taker { lines: Vec::new(), wanted: true };
+        let done = order(&spool, &Configured::default(), &mut out).unwrap();
+        assert_eq!(
+            (&done["ranges"], &done["failed"], &done["unfinished"]),
+            (&2.into(), &2.into(), &0.into())
+        );
+        assert_eq!(out.lines.len(), 2);
+        assert!(out.lines.iter().all(|line| line["code"] == "order.no_source"), "{:?}", out.lines);
+        assert_eq!(out.lines[1]["refetch"]["shard"], 1);
+        spool.close();
+        let dir = tempfile::tempdir().unwrap();
+        let (empty, _) = Spool::open(&Options::new(dir.path(), 16 << 20)).unwrap();
+        assert_eq!(order(&empty, &Configured::default(), &mut out).unwrap()["ranges"], 0);
+        assert!(read_ledger(dir.path()).unwrap().is_empty());
+        empty.close();
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_ends_and_two_at_once_are_refused() {
+        let (_dir, spool) = damaged();
+        let configured = Configured::default();
+        let mut out = Taker { lines: Vec::new(), wanted: false };
+        let done = order(&spool, &configured, &mut out).unwrap();
+        assert_eq!((&done["failed"], &done["unfinished"]), (&0.into(), &2.into()), "{done}");
+        let running = configured.refetching.lock().unwrap();
+        let refused = order(&spool, &configured, &mut out).unwrap_err();
+        assert_eq!(refused.code(), "order.refetching");
+        drop(running);
+        spool.close();
+    }
+}

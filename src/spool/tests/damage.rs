@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::disk::{Disk as _, OsDisk};
+use super::super::inspect::Inspection;
 use super::super::scan::batches;
 use super::super::sim::SimDisk;
 use super::super::{
@@ -360,6 +361,38 @@ fn where_nothing_tells_the_end_of_a_lost_range_it_is_left_open() {
         assert_eq!((&lost[0].key, lost[0].span), (&key(0), span), "{lost:?}");
         assert_eq!((lost[0].cursor.as_str(), lost[0].next_cursor.as_str()), ("c1", ""));
         again.close();
+        spool.close();
+    });
+}
+
+#[test]
+fn the_same_place_is_told_the_same_wherever_it_is_met() {
+    let model = model(16);
+    let (id, from, end, _) = model.stored[&7];
+    Harm::Zeroed { at: from, length: end - from }.does(&path(model.dir.path(), id));
+    // Every reader has to come upon it from the beginning of its segment.
+    std::fs::remove_dir_all(model.dir.path().join("catalog")).unwrap();
+    let before = Inspection::open(model.dir.path()).unwrap();
+    runtime().block_on(async {
+        let (spool, _) = Spool::open(&options(model.dir.path())).unwrap();
+        let found = spool.scan().unwrap();
+        let [place] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((place.first_seq, place.end_seq), (7, 8), "{place:?}");
+        assert!(place.lost.len() == 1 && place.lost[0].next_cursor != place.lost[0].cursor);
+        for inspection in [&before, &spool.inspection()] {
+            let verified = inspection.verify(id).unwrap();
+            assert_eq!((verified.lost, &verified.damage), (1, &found));
+        }
+        for from in 0..=7 {
+            let mut reader = spool.reader(from);
+            let mut met = Vec::new();
+            while let Some(item) = reader.read().unwrap() {
+                if let Item::Damage(damage) = item {
+                    met.push(damage);
+                }
+            }
+            assert_eq!(met, found, "from {from}");
+        }
         spool.close();
     });
 }
