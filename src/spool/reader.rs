@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::disk::DiskFile;
 use super::entry::{BatchHeader, Header, Seq};
 use super::error::Error;
-use super::format::{FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer};
+use super::format::{
+    FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer, parse_file_header,
+};
 use super::lost::{Lost, Place, survey};
 use super::recover::Damage;
 use super::scan::{EntryAt, Found, read_body, read_entry};
@@ -193,8 +195,13 @@ impl Reader {
                 |place| place.damage,
             )),
         };
+        let mut head = [0; FILE_HEADER];
+        let read = file.as_ref().map_or(Ok(0), |file| file.read_at(&mut head, 0));
+        let read = read.map_err(|e| Error::io("read", segment::path(id), e))?;
+        // Behind a header that does not check, groups begin where they are found.
+        let headed = parse_file_header(&head[..read]) == Some(id);
         self.segment = id;
-        self.offset = FILE_HEADER as u64;
+        self.offset = if headed { FILE_HEADER as u64 } else { 0 };
         // A segment has one incarnation. Anything else in it is what someone put in a log.
         self.incarnation = 0;
         self.salvaged.clear();
@@ -270,6 +277,10 @@ impl Reader {
     /// Passes over the damaged place that holds `offset`, keeping the entries in it that check.
     fn resync(&mut self, offset: u64) -> Result<Option<Item>, Error> {
         let Some(Place { damage, salvaged }) = self.place_at(self.segment, offset)? else {
+            if std::mem::take(&mut self.incarnation) != 0 {
+                // It was that of something else, and this may be a whole group.
+                return Ok(None);
+            }
             // What did not check does now, or was removed meanwhile: nothing is passed over.
             self.file = None;
             let changed = std::io::Error::other("the same bytes are not read twice as the same");

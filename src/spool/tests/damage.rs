@@ -396,3 +396,36 @@ fn the_same_place_is_told_the_same_wherever_it_is_met() {
         spool.close();
     });
 }
+
+#[test]
+fn a_damaged_beginning_of_a_file_takes_nothing_that_is_whole_behind_it() {
+    for cut in [false, true] {
+        let model = model(17);
+        let (id, ..) = model.stored[&7];
+        let path = path(model.dir.path(), id);
+        let mut bytes = std::fs::read(&path).unwrap();
+        if cut {
+            // Everything moves to the front.
+            bytes.drain(..16);
+        } else {
+            bytes[3] ^= 1;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::remove_dir_all(model.dir.path().join("catalog")).unwrap();
+        runtime().block_on(async {
+            let (spool, _) = Spool::open(&options(model.dir.path())).unwrap();
+            let mut reader = spool.reader(0);
+            let (mut seen, mut met) = (BTreeSet::new(), Vec::new());
+            while let Some(item) = reader.read().unwrap() {
+                match item {
+                    Item::Batch(read) => assert!(seen.insert(read.header.seq)),
+                    Item::Damage(damage) => met.push(damage),
+                }
+            }
+            assert!(seen.iter().copied().eq(0..seen.len() as u64), "{seen:?}");
+            assert_eq!(seen.len(), model.stored.len());
+            assert!(met.iter().all(|place| place.harmless && place.lost.is_empty()), "{met:?}");
+            spool.close();
+        });
+    }
+}
