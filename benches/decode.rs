@@ -124,6 +124,8 @@ fn written(answer: &[u8], formatter: &mut Formatter, framing: Framing, out: &mut
                     index,
                     approximate: false,
                 },
+                origin: None,
+                replay: None,
             };
             black_box(formatter.format(&line, &mut message).truncated_from);
             framing.append(&message, out);

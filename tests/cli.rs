@@ -255,3 +255,75 @@ fn a_spool_is_found_by_its_table_alone_and_what_is_wrong_with_it_is_shown() {
     let (code, said) = status(&format!("[spool]\ndir = {:?}\n[[source]]\n", dir.path()));
     assert!(code == Some(69) && said.contains("find a spool in"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_found_named_and_pulled_again() {
+    let ends = Ends::start(1, 1000).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("spool");
+    let running = Running::start(ends.settings(&dir)).await;
+    wait_for("everything to be spooled", || running.counters.snapshot().spooled == 1000).await;
+    running.stop().await;
+    let files = std::fs::read_dir(dir.join("segments")).unwrap().map(|file| file.unwrap().path());
+    let file = files.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let configuration = |group: &str| {
+        let source = &ends.settings(&dir).sources[0];
+        let text = format!(
+            "[spool]\ndir = {dir:?}\nmin_free_bytes = 0\n\
+             [[source]]\nendpoint = \"{}\"\nproject = \"{}\"\nlogstore = \"{}\"\n\
+             consumer_group = \"{group}\"\naccess_key_id = \"{}\"\naccess_key_secret = \"{}\"\n\
+             [[destination]]\nto = \"tcp://{}\"\n",
+            source.endpoint,
+            source.project,
+            source.logstore,
+            ends.key_id(),
+            ends.key_secret(),
+            ends.receiver.tcp_addr().unwrap(),
+        );
+        let path = temporary.path().join(format!("{group}.toml"));
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (config, other) = (configuration(GROUP), configuration("another"));
+    let spool = dir.to_str().unwrap().to_owned();
+    let checked = tokio::task::spawn_blocking(move || {
+        let repair = |args: &[&str]| output(&[&["spool", "repair"], args].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let told = text(&repair(&["--spool", &spool]).stdout);
+        assert!(told.contains("no damage is known"), "{told}");
+        let told = text(&repair(&["--spool", &spool, "--scan"]).stdout);
+        assert!(told.contains("1 damaged places, 0 of them harmless"), "{told}");
+        assert!(told.contains(" lost") && told.contains("--refetch --reason"), "{told}");
+        let told = stdout(&["spool", "gaps", "--spool", &spool]);
+        assert!(told.contains("damage of segment") && told.contains("lost: batches"), "{told}");
+        assert_eq!(repair(&["--config", &config, "--refetch"]).status.code(), Some(64));
+        let refetch =
+            |config: &str| repair(&["--config", config, "--refetch", "--reason", "bad disk"]);
+        let refused = refetch(&other);
+        assert_eq!(refused.status.code(), Some(69));
+        let told = text(&refused.stderr);
+        assert!(told.contains("has no source") && told.contains("#another"), "{told}");
+        let held = sls_relay::spool::Lock::acquire(std::path::Path::new(&spool)).unwrap();
+        let refused = refetch(&config);
+        assert_eq!(refused.status.code(), Some(69));
+        assert!(text(&refused.stderr).contains("stop that process"), "{refused:?}");
+        drop(held);
+        let pulled = refetch(&config);
+        assert!(pulled.status.success(), "{pulled:?}");
+        assert!(text(&pulled.stdout).contains("batches pulled again"), "{pulled:?}");
+        let told = stdout(&["spool", "repair", "--spool", &spool, "--json"]);
+        let line: serde_json::Value = serde_json::from_str(told.trim()).unwrap();
+        assert_eq!(line["state"], "pulled again", "{told}");
+        assert!(text(&refetch(&config).stdout).contains("nothing is left"));
+        let ledger = sls_relay::spool::read_ledger(std::path::Path::new(&spool)).unwrap();
+        let line = ledger.iter().rfind(|line| line["order"] == "refetch").unwrap();
+        assert_eq!(line["reason"], "bad disk");
+        assert!(line["uid"].is_u64(), "{line}");
+    });
+    checked.await.unwrap();
+}

@@ -120,6 +120,11 @@ async fn a_running_relay_holds_releases_and_drops_and_says_who_wanted_it() {
     assert_eq!((lost.len(), &lost[0]["logs"]), (1, &dropped["logs"]));
     assert_eq!(lost[0]["cursor"], batches[first]["cursor"]);
     assert_eq!(lost[0]["next_cursor"], batches[first + 2]["cursor"]);
+    let gaps = spool(&config, &["gaps"]);
+    assert!(
+        said(&gaps).contains(&format!("{gone} logs dropped by an operator: a test")),
+        "{gaps:?}"
+    );
     stop(process).await;
 }
 
@@ -188,4 +193,51 @@ async fn what_was_delivered_is_sent_again_by_a_running_relay_and_without_one() {
     assert_eq!(status(&config)["destinations"]["syslog"]["batches_waiting"], 0);
     let again = order(&config, &["replay"]);
     assert_eq!(again["logs"], 1200, "a stopped spool that was opened keeps what it kept");
+}
+
+/// Flips a bit in the middle of the largest segment.
+fn damage(dir: &Path) {
+    let files = std::fs::read_dir(dir.join("spool/segments")).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let file = files.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_relay_pulls_again_what_damage_took_and_delivers_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ends, config, process) = filled(dir.path(), 3000).await;
+    stop(process).await;
+    damage(dir.path());
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    let process = Process::start(&config);
+    let repair = |more: &[&str]| spool(&config, &[&["repair", "--json"], more].concat());
+    wait_for("the damage to be met", || !lines(&repair(&[])).is_empty()).await;
+    wait_for("the rest", || status(&config)["batches_waiting"] == 0).await;
+    let known = lines(&repair(&[]));
+    let lost: u64 = known.iter().map(|one| one["logs"].as_u64().unwrap()).sum();
+    assert!(lost > 0 && known.iter().all(|one| one["state"] == "lost"), "{known:?}");
+    assert_eq!(ends.arrivals().report().delivered, 3000 - lost);
+    let gaps = lines(&spool(&config, &["gaps", "--json"]));
+    assert_eq!(gaps[0]["lost"][0]["cursor"], known[0]["cursor"], "{gaps:?}");
+
+    let scan = repair(&["--scan"]);
+    assert!(!scan.status.success() && said(&scan).contains("stop that process"), "{scan:?}");
+    let done = lines(&repair(&["--refetch", "--reason", "bad disk"])).pop().unwrap();
+    assert_eq!((&done["failed"], &done["unfinished"]), (&0.into(), &0.into()), "{done}");
+    assert_eq!((done["logs"].as_u64(), &done["gone"]), (Some(lost), &false.into()), "{done}");
+    wait_for("what was pulled again", || ends.arrivals().report().delivered == 3000).await;
+    assert!(lines(&repair(&[])).iter().all(|one| one["state"] == "pulled again"));
+    let again = lines(&repair(&["--refetch", "--reason", "once more"]));
+    assert_eq!((again.len(), &again[0]["ranges"]), (1, &0.into()), "{again:?}");
+    let told = audited(dir.path());
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((&told[0]["order"], &told[0]["reason"]), (&"refetch".into(), &"bad disk".into()));
+    assert_eq!(told[0]["uid"], rustix::process::getuid().as_raw());
+    stop(process).await;
+    let report = ends.arrivals().report();
+    assert_eq!((report.lost, report.duplicates, report.corrupted), (0, 0, 0), "{report}");
 }

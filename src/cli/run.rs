@@ -14,6 +14,7 @@ use super::time::time;
 use super::{ConfigArgs, exit, output};
 use crate::config::{LogFormat, Settings, Start};
 use crate::control::{self, Daemon, Listener};
+use crate::orders::Configured;
 use crate::relay::{Relay, RelayError};
 use crate::telemetry;
 
@@ -102,10 +103,10 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
     let stop = CancellationToken::new();
     let socket = settings.control.socket.clone();
-    let destinations = settings.destinations.clone();
+    let configured = Configured::new(&settings.destinations, &settings.sources);
     let relay = Relay::start(settings).await?;
     // After the spool's lock: nobody else with this spool can take the socket.
-    let daemon = Daemon::new(relay.spool(), &destinations);
+    let daemon = Daemon::new(relay.spool(), configured);
     let control = serve(&socket, daemon, stop.clone());
     let signalled = stop.clone();
     if ends {

@@ -4,32 +4,29 @@
 //! member `order`, the name of something that changes the spool. See [`Question`] and [`Order`]. The other members are what the question or order needs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::protocol::Refusal;
 use super::server::{Answer, Peer};
-use crate::config::Destination;
 use crate::inspect::{self, Output, Question};
-use crate::orders::{self, Giver, Order};
+use crate::orders::{self, Configured, Giver, Order};
 use crate::spool::Spool;
 
 /// A relay that runs, as the control socket sees it.
 pub struct Daemon {
     spool: Spool,
     dir: PathBuf,
-    destinations: Vec<Arc<Destination>>,
+    configured: Configured,
     started: Timestamp,
 }
 
 impl Daemon {
-    /// For the spool of a relay that just started.
-    pub fn new(spool: Spool, destinations: &[Destination]) -> Self {
+    /// For the spool of a relay that just started, and what is configured.
+    pub fn new(spool: Spool, configured: Configured) -> Self {
         let dir = std::path::absolute(spool.dir()).unwrap_or_else(|_| spool.dir().to_owned());
-        let destinations = destinations.iter().cloned().map(Arc::new).collect();
-        Self { spool, dir, destinations, started: Timestamp::now() }
+        Self { spool, dir, configured, started: Timestamp::now() }
     }
 
     fn ping(&self) -> Value {
@@ -53,7 +50,7 @@ impl Daemon {
     fn order(&self, request: Value, peer: Peer, out: &mut dyn Output) -> Result<Value, Refusal> {
         let order: Order = serde_json::from_value(request).map_err(unknown)?;
         let giver = Giver { uid: peer.uid, pid: peer.pid };
-        orders::obey(&self.spool, &self.destinations, &order, giver, out)
+        orders::obey(&self.spool, &self.configured, &order, giver, out)
             .map_err(|error| Refusal::new(error.code(), crate::relay::chain(&error)))
     }
 }

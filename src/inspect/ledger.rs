@@ -9,8 +9,15 @@ use super::{Output, send, send_bytes};
 use crate::spool::inspect::Inspection;
 
 /// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 5] =
-    ["gap", "unreadable answer", "unreadable batch", "damage", "unformattable"];
+const ABOUT_LOGS: [&str; 7] = [
+    "gap",
+    "unreadable answer",
+    "unreadable batch",
+    "damage",
+    "unformattable",
+    "refetch gone",
+    "dropped",
+];
 
 /// What makes two lines tell the same: one is written before what it tells is durable, and
 /// once more after a crash in between.

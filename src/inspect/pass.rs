@@ -145,6 +145,7 @@ pub(super) fn describe(damage: &Damage) -> Value {
     json!({
         "segment": format!("{:016x}", damage.segment), "from": damage.from, "to": damage.to,
         "first_seq": damage.first_seq, "end_seq": damage.end_seq,
+        "harmless": damage.harmless, "lost": damage.lost,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::relay::RelayError;
+use crate::relay::refetch::RefetchError;
 use crate::{inspect, spool};
 
 /// An error of [`super::obey`]. [`Self::code`] is stable.
@@ -64,6 +66,29 @@ pub enum Error {
     /// The replay cannot go on.
     #[error("the replay ended early")]
     Replay(#[source] io::Error),
+    /// A refetch runs already.
+    #[error("a refetch runs already; wait until it has ended")]
+    Refetching,
+    /// The configuration has no source with the name that the spool has.
+    #[error(
+        "the configuration has no source {name:?}; it has {}. Configure it again to pull its logs",
+        list(known)
+    )]
+    NoSource {
+        /// As the spool names it.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// There is no client for a source.
+    #[error("SLS cannot be asked")]
+    Client(#[source] Box<RelayError>),
+    /// A lost range cannot be pulled again now.
+    #[error(transparent)]
+    Refetch(Box<RefetchError>),
+    /// What was done cannot be told.
+    #[error("the order ended early: nobody takes what it tells")]
+    Told(#[source] io::Error),
     /// The spool refuses.
     #[error(transparent)]
     Spool(#[from] spool::Error),
@@ -84,6 +109,11 @@ impl Error {
             Self::WhichDestination { .. } => "order.which_destination",
             Self::NothingDelivered { .. } => "order.nothing_delivered",
             Self::Replay(_) => "order.replay",
+            Self::Refetching => "order.refetching",
+            Self::NoSource { .. } => "order.no_source",
+            Self::Client(_) => "order.client",
+            Self::Refetch(error) => error.code(),
+            Self::Told(_) => "order.untold",
             Self::Spool(error) => error.code(),
             Self::Inspect(error) => error.code(),
         }

@@ -7,16 +7,17 @@
 
 mod batches;
 mod error;
+mod refetch;
 mod resend;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use error::Error;
 
-use crate::config::Destination;
+use crate::config::{Destination, Source};
 use crate::inspect::{Output, Selection};
 use crate::spool::Spool;
 
@@ -65,6 +66,12 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// Pull from SLS again what damage of the spool took. Consumes nothing and moves no
+    /// checkpoint.
+    Refetch {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Longest reason, in bytes.
@@ -79,6 +86,23 @@ pub struct Giver {
     pub pid: Option<i32>,
 }
 
+/// What orders need of the configuration.
+#[derive(Debug, Default)]
+pub struct Configured {
+    destinations: Vec<Arc<Destination>>,
+    sources: Vec<Source>,
+    /// Held while logs are pulled again.
+    refetching: Mutex<()>,
+}
+
+impl Configured {
+    /// These destinations and sources.
+    pub fn new(destinations: &[Destination], sources: &[Source]) -> Self {
+        let destinations = destinations.iter().cloned().map(Arc::new).collect();
+        Self { destinations, sources: sources.to_vec(), refetching: Mutex::default() }
+    }
+}
+
 /// Obeys `order`, blocking. Must be called in a runtime, on a thread that may block. An order
 /// that takes long reports progress and ends early when `out` does not want it any more.
 ///
@@ -86,7 +110,7 @@ pub struct Giver {
 /// Why it was not carried out; then nothing has changed, unless the error says so.
 pub fn obey(
     spool: &Spool,
-    destinations: &[Arc<Destination>],
+    configured: &Configured,
     order: &Order,
     giver: Giver,
     out: &mut dyn Output,
@@ -96,6 +120,7 @@ pub fn obey(
         return Err(Error::Reason { longest: LONGEST_REASON });
     }
     let audit = Audit { spool, giver, reason };
+    let destinations = &configured.destinations;
     match order {
         Order::Hold { selection, .. } => batches::hold(&audit, selection),
         Order::Release { selection, .. } => batches::release(&audit, selection),
@@ -105,6 +130,7 @@ pub fn obey(
             let to = resend::destination(destinations, to.as_deref())?;
             resend::replay(&audit, selection, to, *rate, out)
         }
+        Order::Refetch { .. } => refetch::refetch(&audit, configured, out),
     }
 }
 
@@ -115,7 +141,8 @@ impl Order {
             | Self::Release { reason, .. }
             | Self::Drop { reason, .. }
             | Self::Forget { reason, .. }
-            | Self::Replay { reason, .. } => reason,
+            | Self::Replay { reason, .. }
+            | Self::Refetch { reason } => reason,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::replay::Replay;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
-use crate::spool::{self, BatchHeader, Item, Position, Spool, StoredBatch};
+use crate::spool::{self, BatchHeader, Item, Origin, Position, Spool, StoredBatch};
 use crate::syslog::{
     FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError, Severity,
 };
@@ -124,7 +124,7 @@ impl Encoder {
                 Ok(Some(Item::Batch(batch))) if !self.belongs(&batch.header) => false,
                 Ok(Some(Item::Batch(batch))) => self.encode(*batch).is_err(),
                 Ok(Some(Item::Damage(damage))) => {
-                    tracing::error!(destination = %self.destination.name, code = "spool.damage", segment = format!("{:016x}", damage.segment), from = damage.from, to = damage.to, first_seq = damage.first_seq, end_seq = damage.end_seq, "bytes of the spool do not check any more; they are kept in the spool's quarantine, and delivery goes on behind them");
+                    super::say_damage(&damage, Some(&self.destination.name));
                     if let Err(error) = self.spool.set_aside(&damage) {
                         tracing::error!(code = error.code(), "{}", super::chain(&error));
                     }
@@ -180,6 +180,9 @@ impl Encoder {
     fn walk(&mut self, header: &BatchHeader, raw: &[u8]) -> Result<(), Done> {
         let skip = if header.seq == self.from.position.seq { self.from.position.index } else { 0 };
         let project = source_name(header);
+        let replay = self.replay.clone();
+        let replay = replay.as_ref().map(|replay| replay.id());
+        let origin = replay.map_or_else(|| origin(header), |_| Some("replay"));
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
         let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
@@ -213,6 +216,8 @@ impl Encoder {
                         index: place,
                         approximate: cursor.is_none(),
                     },
+                    origin,
+                    replay,
                 };
                 if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
                     continue;
@@ -356,6 +361,15 @@ fn source_name(header: &BatchHeader) -> String {
     let mut parts = source.rsplitn(3, '/');
     let (logstore, project) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     format!("{project}/{logstore}")
+}
+
+/// The mark of logs that did not come straight from SLS.
+fn origin(header: &BatchHeader) -> Option<&'static str> {
+    match header.origin {
+        Origin::Live => None,
+        Origin::Refetch => Some("refetch"),
+        Origin::Import => Some("import"),
+    }
 }
 
 fn compression(header: &BatchHeader) -> sls::Compression {

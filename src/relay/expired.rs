@@ -10,7 +10,7 @@ use super::fetcher::Fetcher;
 use super::notice::Notice;
 use super::status::add;
 use crate::config::OnExpired;
-use crate::sls::{Advice, Cursor, CursorFrom, Error, Room};
+use crate::sls::{Advice, Client, Cursor, CursorFrom, Error, Room};
 use crate::spool::Tenure;
 
 /// How often a shard that stands still before a gap looks for a decision.
@@ -45,9 +45,12 @@ impl Fetcher {
     /// SLS says that the cursor is expired. Where that is so, finds out where to go on, as
     /// configured, and what is missing.
     pub(super) async fn onward(&mut self, expired: &Cursor) -> Onward {
+        let shard = std::sync::Arc::clone(&self.shard);
+        let (client, logstore, number) = (&shard.client, &shard.source.logstore, shard.key.shard);
         let mut halted = Outage::default();
         loop {
-            let (oldest, newest) = match self.range_unless_kept(expired).await {
+            let (oldest, newest) = match range_unless_kept(client, logstore, number, expired).await
+            {
                 Ok(Some(range)) => range,
                 Ok(None) => {
                     // SLS still has it: the refusal was a passing one.
@@ -79,26 +82,6 @@ impl Fetcher {
             };
             return Onward::Behind(self.measure(expired, to).await);
         }
-    }
-
-    /// The oldest and the newest cursor of the shard, unless SLS does keep `cursor`.
-    async fn range_unless_kept(&self, cursor: &Cursor) -> Result<Option<(Cursor, Cursor)>, Error> {
-        let (client, number) = (&self.shard.client, self.shard.key.shard);
-        let logstore = &self.shard.source.logstore;
-        let oldest = client.get_cursor(logstore, number, CursorFrom::Begin).await?;
-        let newest = client.get_cursor(logstore, number, CursorFrom::End).await?;
-        let numbers = (oldest.number(), cursor.number(), newest.number());
-        let kept = match numbers {
-            _ if oldest == *cursor || newest == *cursor => true,
-            (Some(first), Some(at), Some(last)) => (first..=last).contains(&at),
-            // Cursors that are no numbers: SLS can tell the time of what it keeps.
-            _ => match client.get_cursor_time(logstore, number, cursor).await {
-                Ok(_) => true,
-                Err(error) if error.advice() == Advice::InvalidCursor => false,
-                Err(error) => return Err(error),
-            },
-        };
-        Ok((!kept).then_some((oldest, newest)))
     }
 
     async fn is_set_by_hand(&self, expired: &Cursor) -> Result<bool, Error> {
@@ -166,4 +149,27 @@ impl Fetcher {
         let notice = Notice { what: "gap", code: "sls.gap", message, fields };
         self.store(tenure, notice.batch(expired.as_str(), to.as_str()), Room::default()).await
     }
+}
+
+/// The oldest and the newest cursor of the shard, unless SLS does keep `cursor`.
+pub(super) async fn range_unless_kept(
+    client: &Client,
+    logstore: &str,
+    number: u32,
+    cursor: &Cursor,
+) -> Result<Option<(Cursor, Cursor)>, Error> {
+    let oldest = client.get_cursor(logstore, number, CursorFrom::Begin).await?;
+    let newest = client.get_cursor(logstore, number, CursorFrom::End).await?;
+    let numbers = (oldest.number(), cursor.number(), newest.number());
+    let kept = match numbers {
+        _ if oldest == *cursor || newest == *cursor => true,
+        (Some(first), Some(at), Some(last)) => (first..=last).contains(&at),
+        // Cursors that are no numbers: SLS can tell the time of what it keeps.
+        _ => match client.get_cursor_time(logstore, number, cursor).await {
+            Ok(_) => true,
+            Err(error) if error.advice() == Advice::InvalidCursor => false,
+            Err(error) => return Err(error),
+        },
+    };
+    Ok((!kept).then_some((oldest, newest)))
 }

@@ -16,6 +16,7 @@ mod marks;
 mod name;
 mod notice;
 mod pace;
+pub mod refetch;
 pub mod replay;
 mod sender;
 mod shard;
@@ -37,6 +38,35 @@ pub(crate) async fn stopped_for(
 ) {
     stop.cancelled().await;
     tokio::time::sleep(time).await;
+}
+
+/// Logs damage of the spool, where a reader of a destination found it with its name.
+pub(crate) fn say_damage(damage: &crate::spool::Damage, destination: Option<&str>) {
+    let crate::spool::Damage { from, to, first_seq, end_seq, .. } = *damage;
+    let segment = format!("{:016x}", damage.segment);
+    if damage.harmless {
+        tracing::warn!(
+            destination,
+            code = "spool.damage",
+            segment,
+            from,
+            to,
+            first_seq,
+            end_seq,
+            "bytes of the spool do not check any more; they are kept in its quarantine. It is harmless: {damage}"
+        );
+    } else {
+        tracing::error!(
+            destination,
+            code = "spool.damage",
+            segment,
+            from,
+            to,
+            first_seq,
+            end_seq,
+            "bytes of the spool do not check any more; they are kept in its quarantine, and delivery goes on behind them; {damage}. Pull it again with: sls-relay spool repair --refetch --reason TEXT"
+        );
+    }
 }
 
 /// An error with its causes, on one line.

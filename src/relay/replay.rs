@@ -55,6 +55,10 @@ pub struct Progress {
 }
 
 impl Replay {
+    pub(crate) fn id(&self) -> &str {
+        &self.plan.id
+    }
+
     pub(crate) fn start(&self) -> Mark {
         let seq = self.plan.batches.first().map_or(0, |span| span.first);
         Mark { position: Position { seq, index: 0 }, log: 0 }

@@ -275,15 +275,7 @@ fn report(spool: &Spool, opened: &spool::Opened) {
         );
     }
     for damage in &opened.damage {
-        tracing::error!(
-            code = "spool.damage",
-            segment = format!("{:016x}", damage.segment),
-            from = damage.from,
-            to = damage.to,
-            first_seq = damage.first_seq,
-            end_seq = damage.end_seq,
-            "bytes of the spool do not check any more; they are kept in its quarantine"
-        );
+        super::say_damage(damage, None);
     }
 }
 

@@ -11,6 +11,7 @@ use bincode::{Decode, Encode};
 
 use super::crash;
 use super::entry::{self, BatchHeader, Seq};
+use super::spans::Span;
 use super::state::State;
 
 /// Where a batch lies, and its header.
@@ -86,6 +87,21 @@ impl Catalog {
     pub(crate) fn get(&mut self, seq: Seq) -> Option<CatalogEntry> {
         let found = self.with(|open| open.batches.get(seq.to_be_bytes()))??;
         entry::decode(&found)
+    }
+
+    /// The newest batch.
+    pub(crate) fn last(&mut self) -> Option<CatalogEntry> {
+        let found = self.with(|open| open.batches.last())??;
+        entry::decode(&found.1)
+    }
+
+    /// The batches of a span.
+    pub(crate) fn range(&mut self, span: Span) -> Vec<CatalogEntry> {
+        let found = self.with(|open| {
+            let range = span.first.to_be_bytes()..span.end.max(span.first).to_be_bytes();
+            open.batches.range(range).values().collect::<sled::Result<Vec<_>>>()
+        });
+        found.into_iter().flatten().filter_map(|value| entry::decode(&value)).collect()
     }
 
     /// Forgets the batches before `seq`.

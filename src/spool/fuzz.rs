@@ -102,10 +102,11 @@ pub fn entry_header(data: &[u8]) {
         panic!("a disk in memory takes a segment")
     };
     assert!(open.append_group(&[NewEntry::bare(header)]).is_ok(), "and a group");
-    let Ok(found) = recover(&disk, Bodies::All) else {
+    let Ok(mut found) = recover(&disk, Bodies::All) else {
         panic!("what the spool wrote is read back")
     };
     assert_eq!(found.cut, 0, "nothing is cut from whole groups");
+    assert!(found.name(&disk, None, &|_| Vec::new()).is_ok(), "and what is missing is named");
 }
 
 /// Makes the checksum of every frame right, as far as a frame can be told.

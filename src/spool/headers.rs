@@ -9,6 +9,7 @@ use super::entry::{BatchHeader, Header, Indexed, Seq};
 use super::error::Error;
 use super::format::{FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer};
 use super::inspect::{Inspection, Segment};
+use super::lost::Lost;
 use super::recover::Damage;
 use super::scan::{EntryAt, Found, footer, next_group, read_body, read_entry, salvage};
 use super::segment;
@@ -25,6 +26,8 @@ pub struct Stored {
     offset: u64,
     stored: u32,
     incarnation: u64,
+    /// The oldest batch that a destination needed.
+    needed: Seq,
     file: Arc<dyn DiskFile>,
 }
 
@@ -57,13 +60,8 @@ impl Stored {
             to = found.end();
             body = read_body(file, &found).map_err(fail)?;
         }
-        Ok(body.ok_or(Damage {
-            segment: self.segment,
-            from: self.offset,
-            to,
-            first_seq: self.header.seq,
-            end_seq: self.header.seq + 1,
-        }))
+        let lost = || Lost::batch(&self.header, self.needed);
+        Ok(body.ok_or_else(|| Damage::one(self.segment, (self.offset, to), lost())))
     }
 }
 
@@ -154,6 +152,7 @@ pub(crate) struct SegmentHeaders {
     file: Arc<dyn DiskFile>,
     id: u64,
     info: SegmentInfo,
+    needed: Seq,
     at: u64,
     incarnation: u64,
     /// The batch that comes next, at the earliest.
@@ -166,7 +165,13 @@ pub(crate) struct SegmentHeaders {
 }
 
 impl SegmentHeaders {
-    pub(crate) fn new(file: Arc<dyn DiskFile>, id: u64, info: SegmentInfo) -> Result<Self, Error> {
+    /// `needed` is the oldest batch that a destination needs.
+    pub(crate) fn new(
+        file: Arc<dyn DiskFile>,
+        id: u64,
+        info: SegmentInfo,
+        needed: Seq,
+    ) -> Result<Self, Error> {
         let footer = footer(file.as_ref(), id, info.length)
             .map_err(|e| Error::io("read", segment::path(id), e))?;
         let (incarnation, indexed) = match footer {
@@ -177,6 +182,7 @@ impl SegmentHeaders {
             file,
             id,
             info,
+            needed,
             at: FILE_HEADER as u64,
             // A segment has one incarnation. Anything else in it is what someone put in a log.
             incarnation,
@@ -274,9 +280,9 @@ impl SegmentHeaders {
 
     fn met(&mut self, header: BatchHeader, offset: u64, stored: u32) -> Met {
         self.next = header.seq + 1;
-        let (segment, incarnation) = (self.id, self.incarnation);
+        let (segment, incarnation, needed) = (self.id, self.incarnation, self.needed);
         let file = Arc::clone(&self.file);
-        Met::Batch(Box::new(Stored { header, segment, offset, stored, incarnation, file }))
+        Met::Batch(Box::new(Stored { header, segment, offset, stored, incarnation, needed, file }))
     }
 
     /// Skips to the next whole group, keeping the entries on the way that check.
@@ -293,7 +299,6 @@ impl SegmentHeaders {
         }
         self.salvaged = salvage(file.as_ref(), self.incarnation, from, to).map_err(fail)?.into();
         self.at = to;
-        let (first_seq, end_seq) = (self.next, self.next);
-        Ok(Met::Damage(Damage { segment: self.id, from, to, first_seq, end_seq }))
+        Ok(Met::Damage(Damage::unnamed(self.id, (from, to), (self.next, self.next))))
     }
 }

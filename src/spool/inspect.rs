@@ -13,6 +13,7 @@ use super::error::Error;
 use super::headers::SegmentHeaders;
 pub use super::headers::{Headers, Met, Stored};
 use super::ledger;
+use super::lost::survey;
 use super::reader::Reader;
 use super::recover::{Damage, QUARANTINE, recover};
 use super::scan::Bodies;
@@ -56,12 +57,13 @@ impl Inspection {
         let files = OsDisk::new(dir);
         let used_bytes = files.used_beside(Path::new("-"));
         let disk: Arc<dyn Disk> = Arc::new(CountingDisk::new(Arc::new(files), Arc::clone(&read)));
-        let found = recover(disk.as_ref(), Bodies::Last).map_err(|error| match error {
+        let mut found = recover(disk.as_ref(), Bodies::Last).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Error::io("find a spool in", dir, source)
             }
             other => other,
         })?;
+        found.name(disk.as_ref(), None, &|_| Vec::new())?;
         let (damage, unfinished_bytes, state) = (found.damage, found.cut, found.state);
         let shared = Shared::new(
             Arc::clone(&disk),
@@ -222,10 +224,19 @@ impl Inspection {
         info: &SegmentInfo,
     ) -> Result<Segment<SegmentHeaders>, Error> {
         Ok(match self.segment(id, info)? {
-            Segment::There(file) => Segment::There(SegmentHeaders::new(file, id, *info)?),
+            Segment::There(file) => {
+                Segment::There(SegmentHeaders::new(file, id, *info, self.state.oldest_needed())?)
+            }
             Segment::Missing(damage) => Segment::Missing(damage),
             Segment::Removed => Segment::Removed,
         })
+    }
+
+    /// Names what is damaged in segment `id`, reading all of it.
+    pub(crate) fn survey(&self, id: u64) -> Result<Vec<Damage>, Error> {
+        let known = |span| self.shared.catalog().range(span);
+        let places = survey(self.disk.as_ref(), id, &self.state, &known)?;
+        Ok(places.into_iter().map(|place| place.damage).collect())
     }
 
     pub(crate) fn segment(
@@ -241,8 +252,9 @@ impl Inspection {
                     Some(_) => self.shared.lock().state.segments.contains_key(&id),
                     None => self.damage.iter().any(|damage| damage.segment == id),
                 };
-                let (first_seq, end_seq) = (info.first_seq, info.end_seq);
-                let damage = Damage { segment: id, from: 0, to: info.length, first_seq, end_seq };
+                let known = self.damage.iter().find(|damage| damage.segment == id).cloned();
+                let seqs = (info.first_seq, info.end_seq);
+                let damage = known.unwrap_or_else(|| Damage::unnamed(id, (0, info.length), seqs));
                 Ok(if missing { Segment::Missing(damage) } else { Segment::Removed })
             }
             Err(error) => Err(Error::io("open", path, error)),

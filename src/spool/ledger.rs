@@ -8,9 +8,11 @@ use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::{Compression, ShardKey};
 use super::error::Error;
+use super::lost::Lost;
 use super::reader::StoredBatch;
 use super::recover::{Damage, QUARANTINE, set_aside_path};
 use super::segment;
+use super::spans::Span;
 
 const LEDGER: &str = "ledger.jsonl";
 
@@ -42,10 +44,34 @@ pub(crate) fn set_aside(disk: &dyn Disk, damage: &Damage) -> Result<(), Error> {
             "to": damage.to,
             "first_seq": damage.first_seq,
             "end_seq": damage.end_seq,
+            "harmless": damage.harmless,
+            "lost": damage.lost,
             "copy": copy.to_string_lossy(),
         }),
     )?;
     end_copy(disk, &copy, file.as_ref())
+}
+
+/// What a line of the ledger says is lost; nothing for a line about anything else.
+pub fn lost_in(line: &serde_json::Value) -> Vec<Lost> {
+    if line["what"] == "damage" { lost_of(line) } else { Vec::new() }
+}
+
+/// The cursor ranges that damage, in the form in which it is noted and told, names as lost.
+pub fn lost_of(damage: &serde_json::Value) -> Vec<Lost> {
+    let read = |one: &serde_json::Value| {
+        let text = |name: &str| one[name].as_str().map(str::to_owned);
+        let shard = u32::try_from(one["shard"].as_u64()?).ok()?;
+        Some(Lost {
+            key: ShardKey { source: text("source")?, shard },
+            cursor: text("cursor")?,
+            next_cursor: text("next_cursor")?,
+            span: Span { first: one["first_seq"].as_u64()?, end: one["end_seq"].as_u64()? },
+            logs: one["logs"].as_u64(),
+            delivered: one["delivered"].as_bool()?,
+        })
+    };
+    damage["lost"].as_array().into_iter().flatten().filter_map(read).collect()
 }
 
 /// Keeps the body of a batch and notes why. Doing it twice does nothing.

@@ -18,8 +18,8 @@
 //!   loss of the catalog, and are refused for a batch that may be on its way.
 //! - What every destination has stays as [`Retention`] says, and goes first when room is
 //!   short.
-//! - Bytes that do not check any more are never handed out. They are reported as [`Damage`],
-//!   and everything around them stays readable.
+//! - Bytes that do not check any more are never handed out. They are reported as [`Damage`], which
+//!   names the cursor ranges that are lost with them, and everything around them stays readable.
 //! - One process owns a spool. Reading segments with [`inspect`] changes nothing.
 //!
 //! Promised on local file systems whose `fdatasync` reaches the disk (ext4, xfs, btrfs).
@@ -39,6 +39,7 @@ mod headers;
 pub mod inspect;
 mod ledger;
 mod lock;
+mod lost;
 mod open;
 mod quota;
 mod reader;
@@ -67,8 +68,9 @@ use tokio::sync::{oneshot, watch};
 
 pub use entry::{Batch, BatchHeader, Compression, Origin, Position, Seq, ShardKey};
 pub use error::Error;
-pub use ledger::{UnreadableAnswer, read as read_ledger};
+pub use ledger::{UnreadableAnswer, lost_in, lost_of, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
+pub use lost::Lost;
 pub use open::{Opened, Options};
 pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
@@ -371,6 +373,22 @@ impl Spool {
     /// Writes pending positions now.
     pub async fn flush(&self) -> Result<(), Error> {
         self.ask(Command::Flush).await
+    }
+
+    /// Reads every byte there is and names what is damaged. Blocks, and reads the whole spool.
+    pub fn scan(&self) -> Result<Vec<Damage>, Error> {
+        let mut found = Vec::new();
+        let segments: Vec<u64> = self.shared.lock().state.segments.keys().copied().collect();
+        for id in segments {
+            let state = self.shared.lock().state.clone();
+            let known = |span| self.shared.catalog().range(span);
+            let places = lost::survey(self.shared.disk(), id, &state, &known)?;
+            // The writer may have let go of it in the meantime.
+            if self.shared.lock().state.segments.contains_key(&id) {
+                found.extend(places.into_iter().map(|place| place.damage));
+            }
+        }
+        Ok(found)
     }
 
     /// Copies damaged bytes to `quarantine/` and notes them in the ledger.

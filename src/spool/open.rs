@@ -1,5 +1,6 @@
 //! Opening a spool: lock, recovery, a new segment, the catalog, the writer's thread.
 
+use std::cell::RefCell;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -53,7 +54,8 @@ impl Options {
 #[derive(Debug, Default)]
 pub struct Opened {
     /// Durable bytes that do not check any more, as far as the heads in the newest segment
-    /// tell: bodies are checked when they are read. Kept in the quarantine.
+    /// tell: bodies are checked when they are read. Kept in the quarantine and noted in the
+    /// ledger.
     pub damage: Vec<Damage>,
     /// Bytes of unfinished writes that were cut off; none of them was ever acknowledged.
     pub cut_bytes: u64,
@@ -94,7 +96,10 @@ impl Spool {
         // that rotted since are found by the readers, which check each one before it is used,
         // and name the damage as exactly; reading all of them here would keep the relay shut
         // for a whole segment and find nothing that is not found later.
-        let found = recover(disk.as_ref(), Bodies::Last)?;
+        let mut found = recover(disk.as_ref(), Bodies::Last)?;
+        let last = catalog.last();
+        let known = RefCell::new(&mut catalog);
+        found.name(disk.as_ref(), last.as_ref(), &|span| known.borrow_mut().range(span))?;
         // Before anything lets go of their segments. A full disk must not keep the spool shut.
         for damage in &found.damage {
             if let Err(error) = ledger::set_aside(disk.as_ref(), damage) {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::disk::DiskFile;
 use super::entry::{BatchHeader, Header, Seq};
 use super::error::Error;
-use super::format::{FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer};
-use super::recover::Damage;
-use super::scan::{
-    Bodies, EntryAt, Found, next_group, read_body, read_entry, salvage, whole_group,
+use super::format::{
+    FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer, parse_file_header,
 };
+use super::lost::{Lost, Place, survey};
+use super::recover::Damage;
+use super::scan::{EntryAt, Found, read_body, read_entry};
 use super::segment;
 use super::shared::Shared;
 
@@ -43,6 +44,8 @@ pub struct Reader {
     offset: u64,
     incarnation: u64,
     salvaged: VecDeque<Found>,
+    /// Segment that was surveyed last, and its damaged places.
+    surveyed: Option<(u64, Vec<Place>)>,
 }
 
 impl Reader {
@@ -56,6 +59,7 @@ impl Reader {
             offset: 0,
             incarnation: 0,
             salvaged: VecDeque::new(),
+            surveyed: None,
         }
     }
 
@@ -116,11 +120,11 @@ impl Reader {
                 if item.is_some() {
                     return Ok(item);
                 }
-                if let Some(first_seq) = self.due(&found) {
+                if let Some(header) = self.due(&found) {
                     // It did check when it was salvaged.
-                    let (segment, from, to) = (self.segment, found.offset, found.end());
-                    let end_seq = first_seq + 1;
-                    let damage = Damage { segment, from, to, first_seq, end_seq };
+                    let needed = self.shared.lock().state.oldest_needed();
+                    let lost = Lost::batch(header, needed);
+                    let damage = Damage::one(self.segment, (found.offset, found.end()), lost);
                     return Ok(Some(Item::Damage(damage)));
                 }
                 continue;
@@ -184,20 +188,28 @@ impl Reader {
         let info = self.shared.lock().state.segments.get(&id).copied();
         // It was passed by every destination and removed a moment ago.
         let Some(info) = info else { return Ok(None) };
+        let gone = match &file {
+            Some(_) => None,
+            None => Some(self.place_at(id, 0)?.map_or_else(
+                || Damage::unnamed(id, (0, info.length), (info.first_seq, info.end_seq)),
+                |place| place.damage,
+            )),
+        };
+        let mut head = [0; FILE_HEADER];
+        let read = file.as_ref().map_or(Ok(0), |file| file.read_at(&mut head, 0));
+        let read = read.map_err(|e| Error::io("read", segment::path(id), e))?;
+        // Behind a header that does not check, groups begin where they are found.
+        let headed = parse_file_header(&head[..read]) == Some(id);
         self.segment = id;
-        self.offset = FILE_HEADER as u64;
+        self.offset = if headed { FILE_HEADER as u64 } else { 0 };
         // A segment has one incarnation. Anything else in it is what someone put in a log.
         self.incarnation = 0;
         self.salvaged.clear();
         self.file = file;
-        if self.file.is_some() {
-            return Ok(None);
-        }
+        let Some(damage) = gone else { return Ok(None) };
         tracing::error!(code = "spool.damage", segment = id, "a segment of the spool is gone");
-        let first_seq = self.next.max(info.first_seq);
-        let end_seq = info.end_seq.max(first_seq);
-        self.next = end_seq;
-        Ok(Some(Item::Damage(Damage { segment: id, from: 0, to: info.length, first_seq, end_seq })))
+        self.next = self.next.max(info.end_seq);
+        Ok(Some(Item::Damage(damage)))
     }
 
     /// Moves over one frame of the segment.
@@ -222,16 +234,14 @@ impl Reader {
         }
         match read_entry(file.as_ref(), self.incarnation, self.offset, limit).map_err(fail)? {
             EntryAt::Valid { found, .. } => match self.take(&found)? {
-                None if self.due(&found).is_some() => {
-                    self.resync(file.as_ref(), found.offset, limit)
-                }
+                None if self.due(&found).is_some() => self.resync(found.offset),
                 item => {
                     self.offset = found.end();
                     Ok(item)
                 }
             },
             EntryAt::Newer => Err(Error::NewerFormat { path: segment::path(self.segment) }),
-            EntryAt::Nothing => self.resync(file.as_ref(), self.offset, limit),
+            EntryAt::Nothing => self.resync(self.offset),
         }
     }
 
@@ -248,65 +258,45 @@ impl Reader {
         Ok(Some(Item::Batch(Box::new(StoredBatch { header: header.clone(), body }))))
     }
 
-    /// Skips to the next whole group, keeping the entries on the way that check.
-    fn resync(
-        &mut self,
-        file: &dyn DiskFile,
-        from: u64,
-        limit: u64,
-    ) -> Result<Option<Item>, Error> {
-        let fail = |e| Error::io("read", segment::path(self.segment), e);
-        let known = (self.incarnation != 0).then_some(self.incarnation);
-        let next = next_group(file, self.segment, known, from + 1, limit).map_err(fail)?;
-        let (to, incarnation) =
-            next.map_or((limit, self.incarnation), |(offset, group)| (offset, group.incarnation));
-        let salvaged = salvage(file, incarnation, from, to).map_err(fail)?;
-        let behind = self.batch_behind(file, incarnation, to, limit).map_err(fail)?;
-        let (first_seq, end_seq) = self.missing(&salvaged, behind);
-        // Nothing is changed before all of it was read: a call that fails is made again.
-        self.incarnation = incarnation;
+    /// The damaged place of segment `id` that holds `offset`, and what is known of it. The same
+    /// place has the same bounds wherever a reader comes upon it.
+    fn place_at(&mut self, id: u64, offset: u64) -> Result<Option<Place>, Error> {
+        let holds = |place: &&Place| (place.damage.from..place.damage.to).contains(&offset);
+        let known = self.surveyed.as_ref().filter(|(surveyed, _)| *surveyed == id);
+        if let Some(place) = known.and_then(|(_, places)| places.iter().find(holds)) {
+            return Ok(Some(place.clone()));
+        }
+        let state = self.shared.lock().state.clone();
+        let known = |span| self.shared.catalog().range(span);
+        let places = survey(self.shared.disk(), id, &state, &known)?;
+        let place = places.iter().find(holds).cloned();
+        self.surveyed = Some((id, places));
+        Ok(place)
+    }
+
+    /// Passes over the damaged place that holds `offset`, keeping the entries in it that check.
+    fn resync(&mut self, offset: u64) -> Result<Option<Item>, Error> {
+        let Some(Place { damage, salvaged }) = self.place_at(self.segment, offset)? else {
+            if std::mem::take(&mut self.incarnation) != 0 {
+                // It was that of something else, and this may be a whole group.
+                return Ok(None);
+            }
+            // What did not check does now, or was removed meanwhile: nothing is passed over.
+            self.file = None;
+            let changed = std::io::Error::other("the same bytes are not read twice as the same");
+            return Err(Error::io("read", segment::path(self.segment), changed));
+        };
         self.salvaged = salvaged.into();
-        self.offset = to;
-        Ok(Some(Item::Damage(Damage { segment: self.segment, from, to, first_seq, end_seq })))
+        self.offset = damage.to;
+        // The whole group there has the right one.
+        self.incarnation = 0;
+        Ok(Some(Item::Damage(damage)))
     }
 
-    /// The first batch that is due in the whole groups from `at` on, or the one that the next
-    /// segment begins with.
-    fn batch_behind(
-        &self,
-        file: &dyn DiskFile,
-        incarnation: u64,
-        mut at: u64,
-        limit: u64,
-    ) -> std::io::Result<Seq> {
-        while let Some((start, _)) = next_group(file, self.segment, Some(incarnation), at, limit)? {
-            let group = whole_group(file, self.segment, start, limit, Bodies::All, &mut false)?;
-            let Some((_, entries, end)) = group else { break };
-            if let Some(seq) = entries.iter().find_map(|found| self.due(found)) {
-                return Ok(seq);
-            }
-            at = end;
-        }
-        let info = self.shared.lock().state.segments.get(&self.segment).copied();
-        Ok(info.map_or(self.next, |info| info.end_seq.max(self.next)))
-    }
-
-    /// The range of the numbers between the next one and `behind` that were not salvaged.
-    fn missing(&self, salvaged: &[Found], behind: Seq) -> (Seq, Seq) {
-        let mut expected = self.next;
-        let mut missing: Option<(Seq, Seq)> = None;
-        for seq in salvaged.iter().filter_map(|found| self.due(found)).chain([behind]) {
-            if seq > expected {
-                missing = Some((missing.map_or(expected, |(first, _)| first), seq));
-            }
-            expected = expected.max(seq + 1);
-        }
-        missing.unwrap_or((self.next, self.next))
-    }
-
-    fn due(&self, found: &Found) -> Option<Seq> {
+    /// The header of a batch that was not read yet.
+    fn due<'a>(&self, found: &'a Found) -> Option<&'a BatchHeader> {
         match &found.header {
-            Header::Batch(header) if header.seq >= self.next => Some(header.seq),
+            Header::Batch(header) if header.seq >= self.next => Some(header),
             _ => None,
         }
     }

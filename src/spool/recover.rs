@@ -1,14 +1,18 @@
 //! Finding the state of a spool from its segments alone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::catalog::CatalogEntry;
 use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::Seq;
 use super::error::Error;
+use super::lost::{Known, Lost, survey};
 use super::scan::{Bodies, Found, Piece, Scan, scan};
 use super::segment;
+use super::spans::Span;
 use super::state::State;
 
 /// Where bytes go that could not be read back.
@@ -23,10 +27,15 @@ pub struct Damage {
     pub from: u64,
     /// One past the last damaged byte; for a missing segment, its proven length.
     pub to: u64,
-    /// Batches that may be lost: from this one …
+    /// Batches that are lost: all in [`Self::lost`] lie from this one on …
     pub first_seq: Seq,
-    /// … to before this one.
+    /// … and before this one. Equal to it where none is lost.
     pub end_seq: Seq,
+    /// Every destination was past all of it: nothing was still needed.
+    pub harmless: bool,
+    /// What lay there: every lost number lies in the span of one of these, where anything
+    /// tells the shard.
+    pub lost: Vec<Lost>,
 }
 
 /// What [`recover`] found.
@@ -34,7 +43,7 @@ pub(crate) struct Recovered {
     pub(crate) state: State,
     /// Highest segment id ever seen.
     pub(crate) highest: u64,
-    /// Damage in the newest segments, and missing files.
+    /// Damage in the newest segments, and missing files; [`Self::name`] says what lay in it.
     pub(crate) damage: Vec<Damage>,
     /// Bytes of unfinished writes behind the last whole group.
     pub(crate) cut: u64,
@@ -96,14 +105,79 @@ pub(crate) fn recover(disk: &dyn Disk, bodies: Bodies) -> Result<Recovered, Erro
     for (&id, info) in &found.state.segments {
         if id >= floor && ids.binary_search(&id).is_err() {
             let (first_seq, end_seq) = (info.first_seq, info.end_seq);
-            found.damage.push(Damage { segment: id, from: 0, to: info.length, first_seq, end_seq });
+            let to = info.length;
+            found.damage.push(Damage::unnamed(id, (0, to), (first_seq, end_seq)));
         }
     }
     found.state.raise_past_acks();
     Ok(found)
 }
 
+impl std::fmt::Display for Damage {
+    /// What is lost, in words.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.harmless {
+            return f.write_str("nothing that was still needed is lost");
+        }
+        f.write_str("lost: ")?;
+        if self.lost.is_empty() {
+            let (first, end) = (self.first_seq, self.end_seq);
+            write!(f, "batches {}, of shards that nothing tells any more", Span { first, end })?;
+        }
+        for (index, lost) in self.lost.iter().filter(|lost| !lost.delivered).enumerate() {
+            write!(f, "{}{lost}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Damage {
+    /// A damaged place of which is not known yet what lay in it.
+    pub(crate) fn unnamed(segment: u64, (from, to): (u64, u64), seqs: (Seq, Seq)) -> Self {
+        let (first_seq, end_seq) = seqs;
+        Self { segment, from, to, first_seq, end_seq, harmless: false, lost: Vec::new() }
+    }
+
+    /// A place that held one batch.
+    pub(crate) fn one(segment: u64, (from, to): (u64, u64), lost: Lost) -> Self {
+        let (Span { first, end }, harmless) = (lost.span, lost.delivered);
+        Self { segment, from, to, first_seq: first, end_seq: end, harmless, lost: vec![lost] }
+    }
+}
+
 impl Recovered {
+    /// Says what lay in the damaged places. `next_seq` and the rest of what a catalog tells
+    /// count as seen: it only knows what was durable.
+    pub(crate) fn name(
+        &mut self,
+        disk: &dyn Disk,
+        last: Option<&CatalogEntry>,
+        known: Known<'_>,
+    ) -> Result<(), Error> {
+        let mut damaged: BTreeSet<u64> = self.damage.iter().map(|damage| damage.segment).collect();
+        if let Some(last) = last.filter(|last| last.header.seq >= self.state.next_seq) {
+            // The newest segment has lost its end. Neither numbers nor ids are used again.
+            self.state.next_seq = last.header.seq + 1;
+            self.state.next_log = self.state.next_log.max(last.header.end_log());
+            self.highest = self.highest.max(last.segment);
+        }
+        if let Some((&id, newest)) = self.state.segments.iter().next_back()
+            && newest.end_seq < self.state.next_seq
+        {
+            damaged.insert(id);
+        }
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let mut named = Vec::new();
+        for id in damaged {
+            let places = survey(disk, id, &self.state, known)?;
+            named.extend(places.into_iter().map(|place| place.damage));
+        }
+        self.damage = named;
+        Ok(())
+    }
+
     fn fold(&mut self, id: u64, scan: &Scan) {
         let first_damage = self.damage.len();
         for piece in &scan.pieces {
@@ -112,28 +186,15 @@ impl Recovered {
                 Piece::Damage { from, to, entries } => {
                     let first_seq = self.state.next_seq;
                     self.apply(id, entries);
-                    let (from, to, end_seq) = (*from, *to, first_seq);
-                    self.damage.push(Damage { segment: id, from, to, first_seq, end_seq });
+                    self.damage.push(Damage::unnamed(id, (*from, *to), (first_seq, first_seq)));
                 }
-            }
-        }
-        // What follows tells which numbers lie in the damage: the next batch, or the end.
-        let batches = scan.pieces.iter().flat_map(Piece::entries).filter_map(Found::batch);
-        let batches: Vec<Seq> = batches.collect();
-        let end = self.state.next_seq;
-        for damage in &mut self.damage[first_damage..] {
-            let first = damage.first_seq;
-            let missing = (first..end).find(|seq| batches.binary_search(seq).is_err());
-            let behind = missing.map(|m| batches.iter().copied().find(|seq| *seq > m));
-            if let (Some(missing), Some(behind)) = (missing, behind) {
-                (damage.first_seq, damage.end_seq) = (missing, behind.unwrap_or(end));
             }
         }
         if let Some(info) = self.state.segments.get_mut(&id) {
             info.length = scan.end;
             if self.damage.len() > first_damage {
                 // The last batch in it may be one that does not check.
-                (info.end_seq, info.end_log) = (end, self.state.next_log);
+                (info.end_seq, info.end_log) = (self.state.next_seq, self.state.next_log);
             }
         }
         self.cut += scan.length - scan.end;

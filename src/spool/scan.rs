@@ -127,8 +127,9 @@ fn scan_groups(
     if parse_file_header(&head[..read]) != Some(id) {
         // The header may be damaged while the groups are not.
         match next_group(file, id, None, 0, stop)? {
-            Some((offset, ..)) => {
-                scan.pieces.push(Piece::Damage { from: 0, to: offset, entries: Vec::new() });
+            Some((offset, group)) => {
+                let entries = salvage(file, group.incarnation, 0, offset)?;
+                scan.pieces.push(Piece::Damage { from: 0, to: offset, entries });
                 at = offset;
             }
             None => return Ok(scan),

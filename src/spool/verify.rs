@@ -1,10 +1,9 @@
 //! Reading all of a segment: every checksum, and where damage begins and ends.
 
-use super::entry::{Header, Seq};
 use super::error::Error;
 use super::inspect::{Inspection, Segment};
 use super::recover::Damage;
-use super::scan::{Bodies, Piece, Scan, scan};
+use super::scan::{Bodies, Found, Piece, Scan, scan};
 use super::segment;
 use super::state::SegmentInfo;
 
@@ -17,7 +16,7 @@ pub struct Verified {
     pub batches: u64,
     /// Batches that were in it and are not any more.
     pub lost: u64,
-    /// What does not check, each with the batches that may have lain in it.
+    /// What does not check, each with what lay in it.
     pub damage: Vec<Damage>,
     /// Why the segment could not be read at all, in words.
     pub failed: Option<String>,
@@ -38,70 +37,32 @@ impl Inspection {
             Err(error) => return Some(unreadable(id, &info, &error)),
         };
         let path = segment::path(id);
-        Some(match scan(file.as_ref(), id, Some(info.length), Bodies::All) {
-            Ok(scan) if scan.newer => unreadable(id, &info, &Error::NewerFormat { path }),
-            Ok(scan) => sum_up(id, &info, &scan),
-            Err(error) => unreadable(id, &info, &Error::io("read", path, error)),
-        })
+        let verified = match scan(file.as_ref(), id, Some(info.length), Bodies::All) {
+            Ok(scan) if scan.newer => Err(Error::NewerFormat { path }),
+            Ok(scan) => self.sum_up(id, &info, &scan),
+            Err(error) => Err(Error::io("read", path, error)),
+        };
+        Some(verified.unwrap_or_else(|error| unreadable(id, &info, &error)))
+    }
+
+    fn sum_up(&self, id: u64, info: &SegmentInfo, scan: &Scan) -> Result<Verified, Error> {
+        let entries = scan.pieces.iter().flat_map(Piece::entries);
+        let batches = entries.filter_map(Found::batch).count() as u64;
+        let lost = info.end_seq.saturating_sub(info.first_seq).saturating_sub(batches);
+        let whole = scan.pieces.iter().all(|piece| matches!(piece, Piece::Group(_)));
+        let damage = match whole && lost == 0 && scan.end >= info.length {
+            true => Vec::new(),
+            false => self.survey(id)?,
+        };
+        Ok(Verified { bytes: info.length, batches, lost, damage, failed: None })
     }
 }
 
 fn unreadable(id: u64, info: &SegmentInfo, error: &Error) -> Verified {
     let cause = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
     let (first_seq, end_seq) = (info.first_seq, info.end_seq);
-    let damage = Damage { segment: id, from: 0, to: info.length, first_seq, end_seq };
+    let damage = Damage::unnamed(id, (0, info.length), (first_seq, end_seq));
     let failed = Some(format!("{error}{cause}"));
     let lost = end_seq.saturating_sub(first_seq);
     Verified { lost, damage: vec![damage], failed, ..Verified::default() }
-}
-
-fn sum_up(id: u64, info: &SegmentInfo, scan: &Scan) -> Verified {
-    let mut verified = Verified { bytes: info.length, ..Verified::default() };
-    let mut next = info.first_seq;
-    // Damage whose last batch is not known yet, and what was read within it.
-    let mut open: Vec<(Damage, Vec<Seq>)> = Vec::new();
-    for piece in &scan.pieces {
-        let (Piece::Group(entries) | Piece::Damage { entries, .. }) = piece;
-        let seqs = entries.iter().filter_map(|entry| match &entry.header {
-            Header::Batch(header) => Some(header.seq),
-            _ => None,
-        });
-        let seqs: Vec<Seq> = seqs.collect();
-        verified.batches += seqs.len() as u64;
-        let after = seqs.last().map_or(next, |last| last + 1);
-        match piece {
-            Piece::Group(_) => {
-                if let Some(first) = seqs.first() {
-                    verified.damage.extend(open.drain(..).map(|damage| narrowed(damage, *first)));
-                }
-            }
-            Piece::Damage { from, to, .. } => {
-                let (from, to) = (*from, *to);
-                let damage = Damage { segment: id, from, to, first_seq: next, end_seq: next };
-                open.push((damage, seqs));
-            }
-        }
-        next = after;
-    }
-    if scan.end < info.length {
-        // The file ends early, or nothing in it is a group.
-        let (from, to) = (scan.end, info.length);
-        open.push((Damage { segment: id, from, to, first_seq: next, end_seq: next }, Vec::new()));
-    }
-    verified.damage.extend(open.into_iter().map(|damage| narrowed(damage, info.end_seq)));
-    verified.lost =
-        (info.end_seq - info.first_seq.min(info.end_seq)).saturating_sub(verified.batches);
-    verified
-}
-
-/// The smallest range of batches that holds all that were lost before batch `end`.
-fn narrowed((mut damage, read): (Damage, Vec<Seq>), end: Seq) -> Damage {
-    damage.end_seq = end.max(damage.first_seq);
-    while damage.first_seq < damage.end_seq && read.contains(&damage.first_seq) {
-        damage.first_seq += 1;
-    }
-    while damage.first_seq < damage.end_seq && read.contains(&(damage.end_seq - 1)) {
-        damage.end_seq -= 1;
-    }
-    damage
 }

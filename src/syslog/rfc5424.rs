@@ -7,6 +7,10 @@
 //! - `approx="1"` where `cursor` is that of the batch and `idx` counts from there, which
 //!   may differ when the same logs are read again;
 //! - `ns="123456789"`, the nanoseconds within the second, where six digits do not say it;
+//! - `origin="refetch"` where the log was pulled again because the spool's own copy was
+//!   damaged, `origin="import"` where it came from another spool, `origin="replay"` where it is
+//!   sent again on purpose, with `replay="1f0c22aa"`, the name of the replay; logs that came
+//!   straight from SLS have none;
 //! - `truncated="250000"` where the message was cut: its octets before that, without this
 //!   mark.
 //!
@@ -38,6 +42,10 @@ pub struct LogLine<'a> {
     pub fields: &'a [(&'a [u8], &'a [u8])],
     /// Where the log comes from.
     pub identity: Identity<'a>,
+    /// How it came here, where that was not straight from SLS.
+    pub origin: Option<&'a str>,
+    /// Name of the replay that it is a part of.
+    pub replay: Option<&'a str>,
 }
 
 /// Names a log the same way each time it is read.
@@ -165,6 +173,13 @@ impl Formatter {
         {
             out.extend_from_slice(b" ns=\"");
             decimal::padded(nanos, if nanos < 1_000_000_000 { 9 } else { 10 }, out);
+            out.push(b'"');
+        }
+        let marks = [(&b" origin=\""[..], log.origin), (b" replay=\"", log.replay)];
+        for (name, value) in marks {
+            let Some(value) = value else { continue };
+            out.extend_from_slice(name);
+            push_param_value(value, out);
             out.push(b'"');
         }
     }

@@ -46,7 +46,17 @@ fn with_quarantine(scene: &Scene) {
         "cursor": cursor, "next_cursor": next_cursor, "groups": 3,
     });
     spool.note(&gap).unwrap();
-    spool.set_aside(&Damage { segment: 1, from: 32, to: 64, first_seq: 0, end_seq: 0 }).unwrap();
+    spool
+        .set_aside(&Damage {
+            segment: 1,
+            from: 32,
+            to: 64,
+            first_seq: 0,
+            end_seq: 0,
+            harmless: true,
+            lost: vec![],
+        })
+        .unwrap();
     spool.close();
 }
 

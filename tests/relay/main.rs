@@ -16,6 +16,7 @@ mod handover;
 mod lag;
 mod membership;
 mod outages;
+mod refetch;
 mod regressions;
 mod replay;
 mod sharing;

@@ -17,6 +17,9 @@ struct Archive {
     got: Arc<Mutex<Vec<String>>>,
 }
 
+/// What marks the messages of [`plan`].
+const MARK: &str = " origin=\"replay\" replay=\"r1\"] ";
+
 impl Archive {
     fn start() -> Self {
         let got: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -92,6 +95,7 @@ async fn a_replay_sends_exactly_its_selection_and_moves_no_position() {
     assert_eq!((progress.seq, progress.confirmed), (end, expected));
     let got = archive.got();
     assert_eq!(got.len() as u64, expected);
+    assert!(got.iter().all(|message| message.contains(MARK)), "{}", got[0]);
     let mut once = got.clone();
     once.sort_unstable();
     once.dedup();
@@ -103,6 +107,34 @@ async fn a_replay_sends_exactly_its_selection_and_moves_no_position() {
     assert_eq!(after.destinations, state.destinations);
     relay.stop().await;
     assert_eq!(ends.arrivals().report().duplicates, 0, "the destination itself got nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_messages_beside_a_replay_are_the_same_without_its_marks() {
+    let ends = Ends::start(1, 300).await;
+    let dir = tempfile::tempdir().unwrap();
+    let live = Archive::start();
+    let mut settings = ends.settings(dir.path());
+    settings.spool.retention = Retention { time: Duration::from_secs(3600), bytes: u64::MAX };
+    settings.destinations[0].target =
+        format!("tcp://{}", live.receiver.tcp_addr().unwrap()).parse().unwrap();
+    let destination = settings.destinations[0].clone();
+    let relay = Running::start(settings).await;
+    let arrived = || relay.spool.status().state.next_log == 300 && relay.spool.waiting() == 0;
+    wait_for("everything to be confirmed", arrived).await;
+    let archive = Archive::start();
+    let end = relay.spool.status().state.next_seq;
+    let batches = vec![Span { first: 0, end }];
+    run(&relay, archive.destination(&destination), plan(batches, all())).await;
+    relay.stop().await;
+    let sorted = |mut messages: Vec<String>| {
+        messages.sort_unstable();
+        messages
+    };
+    let (live, again) = (live.got(), archive.got());
+    assert!(live.iter().all(|message| !message.contains(" origin=")), "{}", live[0]);
+    let unmarked = again.iter().map(|message| message.replace(MARK, "] ")).collect();
+    assert_eq!(sorted(unmarked), sorted(live));
 }
 
 #[tokio::test(flavor = "multi_thread")]

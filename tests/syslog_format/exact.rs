@@ -97,6 +97,28 @@ fn names_are_made_printable_and_cut_and_structured_data_is_escaped() {
 }
 
 #[test]
+fn what_did_not_come_straight_from_sls_says_so_behind_everything_else() {
+    let long = "v".repeat(2000);
+    let mut log = Log::with(&[("k", &long)]);
+    (log.time_ns, log.origin) = (Some(1), Some("refetch"));
+    log.approximate = true;
+    let message = text(&log, &settings());
+    assert!(
+        message.contains(r#" idx="3" approx="1" ns="000000001" origin="refetch"] __"#),
+        "{message}"
+    );
+    let cut = FormatSettings { max_bytes: message.len() - 1, ..settings() };
+    let message = String::from_utf8(log.format(&cut).0).expect("a message is UTF-8");
+    assert!(message.contains(r#" origin="refetch" truncated=""#), "{message}");
+    let sample = FormatSettings { format: Format::Sample, ..settings() };
+    let message = text(&log, &sample);
+    assert!(message.contains(" waf - - - ||__topic__"), "{message}");
+    (log.origin, log.replay) = (Some("replay"), Some("r]1"));
+    let message = text(&log, &settings());
+    assert!(message.contains(r#" origin="replay" replay="r\]1"] __"#), "{message}");
+}
+
+#[test]
 fn every_kind_of_escape_is_written_as_documented() {
     let mut log = Log::with(&[]);
     log.fields = vec![
@@ -142,7 +164,7 @@ fn a_first_character_of_several_bytes_is_escaped_whole_and_its_neighbours_are_no
 
 #[test]
 fn the_sample_has_the_separator_first_and_values_on_one_line() {
-    let settings = FormatSettings { format: Format::Sample, ..settings() };
+    let settings = FormatSettings { format: sls_relay::syslog::Format::Sample, ..settings() };
     let mut log = Log::with(&[("a", "1\r\n2\0"), ("b", "x||y=z\\"), ("c", "中\ttab")]);
     log.tags = vec![(b"k".to_vec(), b"v\xff".to_vec())];
     assert_eq!(

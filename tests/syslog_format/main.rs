@@ -23,6 +23,8 @@ pub(crate) struct Log {
     pub(crate) fields: Vec<Field>,
     pub(crate) cursor: String,
     pub(crate) approximate: bool,
+    pub(crate) origin: Option<&'static str>,
+    pub(crate) replay: Option<&'static str>,
 }
 
 impl Default for Log {
@@ -36,6 +38,8 @@ impl Default for Log {
             fields: Vec::new(),
             cursor: "MTcwOTIxMDA5Ng==".to_owned(),
             approximate: false,
+            origin: None,
+            replay: None,
         }
     }
 }
@@ -90,6 +94,8 @@ impl Log {
                 index: 3,
                 approximate: self.approximate,
             },
+            origin: self.origin,
+            replay: self.replay,
         };
         formatter.format(&line, out)
     }

@@ -45,6 +45,8 @@ fn log() -> impl Strategy<Value = Log> {
     )
         .prop_map(|((time, time_ns, topic, source, cursor, approximate), tags, fields)| Log {
             time,
+            origin: None,
+            replay: None,
             time_ns,
             topic,
             source,

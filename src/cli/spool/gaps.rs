@@ -6,9 +6,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::ask::{Asking, ask};
-use super::render::{Rendered, cell, source};
+use super::render::{Rendered, cell, printable, source};
 use crate::cli::output;
 use crate::inspect::Question;
+use crate::spool::lost_in;
 
 #[derive(Args, Debug)]
 pub(super) struct GapsArgs {
@@ -18,7 +19,7 @@ pub(super) struct GapsArgs {
 
 pub(super) fn gaps(args: &GapsArgs) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
-    let collect = |line: &Value| rows.push(row(line));
+    let collect = |line: &Value| rows.extend(rows_of(line));
     let mut rendered = Rendered::new(&args.asking, collect);
     ask(&args.asking, &Question::Gaps, &mut rendered)?;
     drop(rendered);
@@ -35,20 +36,46 @@ pub(super) fn gaps(args: &GapsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// One row, and one below it for each cursor range that damage took.
+fn rows_of(line: &Value) -> Vec<Vec<String>> {
+    let lost = lost_in(line).into_iter().map(|lost| {
+        let text = |text: &str| match text {
+            "" => "unknown".to_owned(),
+            text => printable(text.as_bytes()),
+        };
+        let what = if lost.delivered { "  held, all delivered" } else { "  lost" };
+        vec![
+            String::new(),
+            source(&Value::from(lost.key.source.as_str())),
+            lost.key.shard.to_string(),
+            format!("{what}: batches {}", lost.span),
+            text(&lost.cursor),
+            text(&lost.next_cursor),
+        ]
+    });
+    std::iter::once(row(line)).chain(lost).collect()
+}
+
 fn row(line: &Value) -> Vec<String> {
     let shown = |name: &str| cell(&line[name]);
     let time = shown("at").parse::<jiff::Timestamp>();
     let what = match line["what"].as_str() {
         Some("damage") => format!(
-            "damage of segment {:016x}, batches {} to {}",
+            "damage of segment {:016x}, {}",
             line["segment"].as_u64().unwrap_or(0),
-            shown("first_seq"),
-            shown("end_seq")
+            match line["harmless"].as_bool() {
+                Some(true) => "harmless".to_owned(),
+                _ => format!("batches {} to {}", shown("first_seq"), shown("end_seq")),
+            }
         ),
         Some("unreadable batch") => format!("unreadable batch {}", shown("seq")),
         Some("unformattable") => {
             format!("log {} not formatted for {}", shown("index"), shown("destination"))
         }
+        Some("dropped") => {
+            format!("{} logs dropped by an operator: {}", shown("logs"), shown("why"))
+        }
+        Some("refetch gone") => format!("not pulled again: {}", shown("why")),
         _ => shown("what"),
     };
     vec![

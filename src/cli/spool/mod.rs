@@ -10,6 +10,7 @@ mod log_line;
 mod order;
 mod quarantine;
 mod render;
+mod repair;
 mod show;
 mod stats;
 mod status;
@@ -58,6 +59,8 @@ enum SpoolCommand {
     Drop(order::BatchesArgs),
     /// Send logs again that a destination has had, marked as a replay
     Replay(order::ReplayArgs),
+    /// What damage took, and pulling it from SLS again
+    Repair(repair::RepairArgs),
     /// Let go of what waits for a destination that is not configured any more
     Forget(order::ForgetArgs),
 }
@@ -83,6 +86,7 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         SpoolCommand::Drop(args) => order::discard(args),
         SpoolCommand::Replay(args) => order::replay(args),
         SpoolCommand::Forget(args) => order::forget(args),
+        SpoolCommand::Repair(args) => repair::repair(args),
     };
     done.unwrap_or_else(|error| {
         if let Some(problems) = error.downcast_ref::<config::Problems>() {

@@ -3,7 +3,6 @@
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,10 +12,13 @@ use super::ask::{At, through};
 use super::filters::Filters;
 use super::render::{Bar, batches};
 use crate::cli::{machine_name, output};
-use crate::config::{self, Destination};
+use crate::config;
 use crate::inspect::Output;
-use crate::orders::{self, Giver, Order};
+use crate::orders::{self, Configured, Giver, Order};
 use crate::spool::{Options, Spool};
+
+/// How far an order is.
+pub(super) const BATCHES: &str = "{wide_bar} {pos} of {len} batches, {eta}";
 
 /// What every order takes.
 #[derive(Args, Debug)]
@@ -132,17 +134,21 @@ fn what(done: &Value) -> String {
     format!("{} with {} logs", batches(&done["batches"]), done["logs"])
 }
 
-/// Gives the order to whoever has the spool.
+/// Gives the order to whoever has the spool, and shows how far it is.
 fn give(ordering: &Ordering, order: &Order) -> anyhow::Result<Value> {
-    let place = ordering.at.place()?;
-    let mut bar = Bar::new("{wide_bar} {pos} of {len} batches, {eta}");
+    give_at(&ordering.at, order, &mut Bar::new(BATCHES))
+}
+
+/// Gives the order to whoever has the spool.
+pub(super) fn give_at(at: &At, order: &Order, out: &mut dyn Output) -> anyhow::Result<Value> {
+    let place = at.place()?;
     if let Some(client) = place.relay()? {
-        return through(client, order, &mut bar);
+        return through(client, order, out);
     }
-    let destinations = match order {
-        // Only these need to know how a destination is reached, or whether it is configured.
-        Order::Replay { .. } => destinations(&ordering.at)?,
-        _ => Vec::new(),
+    let configured = match order {
+        // Only these need to know how somebody is reached.
+        Order::Replay { .. } | Order::Refetch { .. } => configured(at)?,
+        _ => Configured::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -155,16 +161,16 @@ fn give(ordering: &Ordering, order: &Order) -> anyhow::Result<Value> {
     let (spool, _) = Spool::open(&Options::keeping(&place.dir))?;
     let uid = rustix::process::getuid().as_raw();
     let giver = Giver { uid, pid: i32::try_from(std::process::id()).ok() };
-    let done = orders::obey(&spool, &destinations, order, giver, &mut bar);
+    let done = orders::obey(&spool, &configured, order, giver, out);
     spool.close();
     Ok(done?)
 }
 
-/// The destinations of the configuration file; nothing else of it is used.
-fn destinations(at: &At) -> anyhow::Result<Vec<Arc<Destination>>> {
+/// What the configuration file says of destinations and sources; nothing else of it is used.
+fn configured(at: &At) -> anyhow::Result<Configured> {
     let env = |name: &str| std::env::var(name).ok();
-    let loaded = config::load(at.config_file(), &env, &machine_name())?;
-    Ok(loaded.settings.destinations.into_iter().map(Arc::new).collect())
+    let settings = config::load(at.config_file(), &env, &machine_name())?.settings;
+    Ok(Configured::new(&settings.destinations, &settings.sources))
 }
 
 impl Output for Bar {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::ask::Asking;
 use crate::cli::output;
 use crate::inspect::{Octets, Output, logstore};
+use crate::spool::lost_of;
 
 /// Shows each line as it comes: as JSON where that is asked for, else by `show`.
 pub(super) struct Rendered<F> {
@@ -105,9 +106,13 @@ pub(super) fn damage_text(damage: &Value) -> String {
         1 => format!("batch {first}"),
         _ => format!("batches {first} to {}", end - 1),
     };
+    let harmless = if damage["harmless"] == true { "; nothing that was still needed" } else { "" };
+    let lost = lost_of(damage).into_iter().filter(|lost| !lost.delivered);
+    let lost: String =
+        lost.map(|lost| format!("; lost: {}", printable(lost.to_string().as_bytes()))).collect();
     let why = damage["why"].as_str().map(|why| format!("; {}", printable(why.as_bytes())));
     format!(
-        "segment {}, bytes {} to {}, {batches}{}",
+        "segment {}, bytes {} to {}, {batches}{harmless}{lost}{}",
         damage["segment"].as_str().unwrap_or_default(),
         number("from"),
         number("to"),

@@ -1,6 +1,7 @@
 //! Tests of the spool: what each says is in its name.
 
 mod behaviour;
+mod damage;
 mod faults;
 mod golden;
 mod keeping;
