@@ -115,6 +115,9 @@ impl Reader {
                 }
             };
             if let Some(found) = self.salvaged.front().cloned() {
+                if self.passes_a_hole(&found) {
+                    continue;
+                }
                 let item = self.take(&found)?;
                 self.salvaged.pop_front();
                 if item.is_some() {
@@ -233,6 +236,7 @@ impl Reader {
             return Ok(None);
         }
         match read_entry(file.as_ref(), self.incarnation, self.offset, limit).map_err(fail)? {
+            EntryAt::Valid { found, .. } if self.passes_a_hole(&found) => Ok(None),
             EntryAt::Valid { found, .. } => match self.take(&found)? {
                 None if self.due(&found).is_some() => self.resync(found.offset),
                 item => {
@@ -291,6 +295,13 @@ impl Reader {
         // The whole group there has the right one.
         self.incarnation = 0;
         Ok(Some(Item::Damage(damage)))
+    }
+
+    /// Whether a destination's reader comes to `found` over numbers that are not there any more;
+    /// then it has to ask for that one before it reads it.
+    fn passes_a_hole(&mut self, found: &Found) -> bool {
+        let next = self.due(found).map_or(self.next, |header| header.seq);
+        self.delivers && std::mem::replace(&mut self.next, next) != next
     }
 
     /// The header of a batch that was not read yet.

@@ -79,6 +79,32 @@ fn dropped_batches_are_left_out_and_positions_go_on_behind_them() {
 }
 
 #[test]
+fn a_hold_behind_batches_that_are_gone_stops_a_reader_that_still_stands_before_them() {
+    runtime().block_on(async {
+        let disk = SimDisk::default();
+        let spool = with_batches(&disk, 1).await;
+        let tenure = begin(&spool, 0).await;
+        // The dropped batch is the last one of its segment, the held one the first of the next.
+        spool.append(&tenure, batch(1, vec![7; 1_100_000])).await.unwrap();
+        spool.append(&tenure, batch(2, "held")).await.unwrap();
+        assert_eq!(spool.status().state.segments.len(), 2);
+        spool.discard(span(1, 2), 2).await.unwrap();
+        spool.hold(span(2, 3)).await.unwrap();
+        let mut reader = spool.delivery_reader(0);
+        let Some(super::Item::Batch(first)) = reader.read().unwrap() else { panic!("a batch") };
+        let (position, log) = after(&first);
+        spool.ack(SIEM, position, log);
+        spool.flush().await.unwrap();
+        let state = spool.status().state;
+        assert!(state.drops.is_empty() && state.segments.len() == 1, "the segment is gone");
+        assert!(reader.read().unwrap().is_none());
+        spool.release(span(2, 3)).await.unwrap();
+        assert_eq!(drain(&mut reader).len(), 1);
+        spool.close();
+    });
+}
+
+#[test]
 fn a_dropped_batch_cannot_be_held_or_dropped_once_more() {
     runtime().block_on(async {
         let disk = SimDisk::default();
