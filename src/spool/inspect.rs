@@ -54,4 +54,8 @@ impl Inspection {
     pub fn reader(&self, seq: Seq) -> Reader {
         Reader::new(Arc::clone(&self.shared), seq)
     }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.shared.disk()
+    }
 }

@@ -37,6 +37,7 @@ pub mod inspect;
 mod ledger;
 mod lock;
 mod open;
+pub mod portable;
 mod quota;
 mod reader;
 mod recover;

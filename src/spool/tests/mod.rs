@@ -5,6 +5,7 @@ mod golden;
 mod keeping;
 mod lives;
 mod model;
+mod moving;
 mod operator;
 mod power_loss;
 mod regressions;

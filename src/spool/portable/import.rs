@@ -1,0 +1,197 @@
+//! Bringing an export into a spool that may be in use.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::super::Spool;
+use super::super::entry::{Batch, BatchHeader, Header, Origin};
+use super::super::error::Error;
+use super::super::format::FILE_HEADER;
+use super::super::ledger;
+use super::super::scan::{Bodies, Found, read_body};
+use super::verify::{Contents, ExportFile, verify};
+use super::{PortableError, Progress};
+
+/// How long the spool is left alone before a batch that did not fit is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What an import does while the spool has no room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhenFull {
+    /// It waits until destinations have taken some: for a spool that is in use.
+    Wait,
+    /// It ends with [`PortableError::NoRoom`], to be repeated.
+    Fail,
+}
+
+/// What an import did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Imported {
+    /// What the file holds.
+    pub contents: Contents,
+    /// Batches that were stored now.
+    pub stored: u64,
+    /// Batches that earlier imports of the same file had stored.
+    pub before: u64,
+}
+
+/// Checks all of the file `path`, then stores its batches in their order, as
+/// [`Origin::Import`], each durable before the next. No shard is moved, and the appends of
+/// running ones go on. How far it came is noted in the ledger after each group, with `reason`:
+/// repeated after an interruption it stores one group twice at most, and leaves nothing out.
+///
+/// # Errors
+/// As [`verify`], with nothing stored. After [`PortableError::NoRoom`], [`Error::Io`] and
+/// [`Error::Closed`] import the same file again: it goes on where it stopped.
+pub async fn import(
+    spool: &Spool,
+    path: &Path,
+    reason: &str,
+    when_full: WhenFull,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Imported, PortableError> {
+    let (from, dir) = (path.to_owned(), spool.dir().to_owned());
+    let (contents, file, before) = blocking(move || {
+        let contents = verify(&from, &mut |_| ())?;
+        let file = Arc::new(ExportFile::open(&from)?);
+        let before = noted(&ledger::read(&dir)?, contents.export).min(contents.batches);
+        Ok((contents, file, before))
+    })
+    .await?;
+    let (of_batches, of_bytes) = (contents.batches, contents.bytes);
+    let mut done = Progress { of_batches, of_bytes, ..Progress::default() };
+    let mut import = Import { spool, path, reason, when_full, contents, file, stored: before };
+    if before < of_batches {
+        import.note().await?;
+    }
+    let mut at = FILE_HEADER as u64;
+    while at < import.contents.length {
+        let file = Arc::clone(&import.file);
+        let group = blocking(move || file.group(at, Bodies::Last)).await?;
+        let Some((group, entries, end)) = group else { return Err(import.changed(at)) };
+        if group.incarnation != import.contents.export {
+            return Err(import.changed(at));
+        }
+        let stored = import.stored;
+        for entry in entries {
+            if !matches!(entry.header, Header::Batch(_)) {
+                continue;
+            }
+            done.bytes += u64::from(entry.body_len);
+            if done.batches >= before {
+                import.store(entry).await?;
+            }
+            done.batches += 1;
+        }
+        if import.stored > stored {
+            import.note().await?;
+        }
+        at = end;
+        progress(done);
+    }
+    let Import { contents, stored, .. } = import;
+    Ok(Imported { contents, stored: stored - before, before })
+}
+
+/// How many batches of `export` the ledger tells stored.
+fn noted(lines: &[Value], export: u64) -> u64 {
+    let export = name(export);
+    let ours = lines.iter().filter(|line| line["what"] == "import" && line["export"] == export);
+    ours.filter_map(|line| line["batches"].as_u64()).max().unwrap_or(0)
+}
+
+fn name(export: u64) -> Value {
+    format!("{export:016x}").into()
+}
+
+struct Import<'a> {
+    spool: &'a Spool,
+    path: &'a Path,
+    reason: &'a str,
+    when_full: WhenFull,
+    contents: Contents,
+    file: Arc<ExportFile>,
+    /// Batches of the file that are durable in the spool.
+    stored: u64,
+}
+
+impl Import<'_> {
+    /// Stores one batch, however long that takes.
+    async fn store(&mut self, entry: Found) -> Result<(), PortableError> {
+        let Header::Batch(header) = entry.header.clone() else { return Ok(()) };
+        let (file, at) = (Arc::clone(&self.file), entry.offset);
+        let from = self.path.to_owned();
+        let body = blocking(move || {
+            Ok(read_body(file.disk.as_ref(), &entry).map_err(|e| Error::io("read", from, e))?)
+        });
+        let body = body.await?.ok_or_else(|| self.changed(at))?;
+        let (key, batch) = (header.key.clone(), batch(header, body.into()));
+        let mut room = self.spool.room();
+        loop {
+            room.mark_unchanged();
+            match self.spool.insert(key.clone(), batch.clone(), Origin::Import).await {
+                Ok(_) => break,
+                Err(source @ Error::Full { .. }) if self.when_full == WhenFull::Fail => {
+                    // Without the note the next import only stores more of this group twice.
+                    let _ = self.note().await;
+                    let (stored, batches) = (self.stored, self.contents.batches);
+                    return Err(PortableError::NoRoom { stored, batches, source });
+                }
+                Err(Error::Full { .. }) => {
+                    let _ = tokio::time::timeout(RETRY, room.changed()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.stored += 1;
+        Ok(())
+    }
+
+    /// Tells the ledger how far this came; durable on return.
+    async fn note(&self) -> Result<(), PortableError> {
+        let line = json!({
+            "what": "import",
+            "export": name(self.contents.export),
+            "file": self.path.to_string_lossy(),
+            "reason": self.reason,
+            "batches": self.stored,
+            "of_batches": self.contents.batches,
+        });
+        let spool = self.spool.clone();
+        blocking(move || Ok(spool.note(&line)?)).await
+    }
+
+    fn changed(&self, at: u64) -> PortableError {
+        let (path, length) = (self.path.to_owned(), self.contents.length);
+        PortableError::Damaged { path, at, length }
+    }
+}
+
+/// The batch as it came from SLS.
+fn batch(header: BatchHeader, body: Bytes) -> Batch {
+    Batch {
+        cursor: header.cursor,
+        next_cursor: header.next_cursor,
+        first_group_cursor: header.first_group_cursor,
+        groups: header.groups,
+        logs: header.logs,
+        query: header.query,
+        received_at: header.received_at,
+        min_time: header.min_time,
+        max_time: header.max_time,
+        raw_size: header.raw_size,
+        compression: header.compression,
+        body,
+    }
+}
+
+/// Runs what waits for a disk beside the runtime's own threads.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, PortableError> + Send + 'static,
+) -> Result<T, PortableError> {
+    tokio::task::spawn_blocking(act).await.unwrap_or(Err(PortableError::Spool(Error::Closed)))
+}
