@@ -78,7 +78,7 @@ fn row(line: &Value) -> Vec<String> {
 }
 
 /// `PROJECT/LOGSTORE` of a source as the spool knows it: `ENDPOINT/PROJECT/LOGSTORE#GROUP`.
-fn logstore(source: &str) -> &str {
+pub(super) fn logstore(source: &str) -> &str {
     let path = source.split('#').next().unwrap_or(source);
     let start = path.rmatch_indices('/').nth(1).map_or(0, |(slash, _)| slash + 1);
     path.get(start..).unwrap_or(path)

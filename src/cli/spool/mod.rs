@@ -1,7 +1,11 @@
 //! `sls-relay spool`: looking into a spool. Only segments are read and nothing is changed,
-//! so it works beside a running relay as well.
+//! so it works beside a running relay as well; but for `forget` and `import`, which need the
+//! spool to themselves.
 
+mod bar;
+mod export;
 mod gaps;
+mod import;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -89,6 +93,10 @@ enum SpoolCommand {
         #[arg(long, value_name = "NAME")]
         destination: String,
     },
+    /// Copy batches into one file, for the spool of another relay
+    Export(export::ExportArgs),
+    /// Store the batches of an exported file, to be delivered from here
+    Import(import::ImportArgs),
 }
 
 pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
@@ -104,6 +112,8 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         SpoolCommand::Forget { at, destination } => {
             at.dir().and_then(|dir| forget(&dir, destination))
         }
+        SpoolCommand::Export(args) => export::run(args),
+        SpoolCommand::Import(args) => import::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,11 +133,19 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
 
 impl Where {
     fn dir(&self) -> anyhow::Result<PathBuf> {
+        match &self.spool {
+            Some(dir) => Ok(dir.clone()),
+            None => Ok(self.settings()?.dir),
+        }
+    }
+
+    /// The spool's settings; of a directory alone, those without limits.
+    fn settings(&self) -> anyhow::Result<config::SpoolSettings> {
         if let Some(dir) = &self.spool {
-            return Ok(dir.clone());
+            return Ok(config::SpoolSettings::new(dir, u64::MAX));
         }
         let path = self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"));
-        Ok(config::load_spool(path)?.dir)
+        Ok(config::load_spool(path)?)
     }
 }
 
