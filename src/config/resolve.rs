@@ -11,6 +11,7 @@ use super::report::{Place, Report};
 use super::schema::TABLES;
 use super::settings::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
 use super::source::{Resolved, source};
+use super::spool_key;
 use super::value::{choice, level};
 use crate::spool::Retention;
 
@@ -22,7 +23,7 @@ pub(super) fn resolve(
     reports: &mut Vec<Report>,
 ) -> Option<Settings> {
     let named = |name| tables.iter().filter(|table| table.schema.name == name).collect::<Vec<_>>();
-    let spool = spool_of(tables, reports);
+    let spool = spool_of(tables, env, true, reports);
     let sources = sources(&named("source"), env, reports);
     let destinations = destinations(&named("destination"), hostname, reports);
     let default_log = GivenTable::new(&TABLES[3], Place::Nowhere);
@@ -35,26 +36,38 @@ pub(super) fn resolve(
     })
 }
 
-/// The `[spool]` table alone, unless a problem was reported.
-pub(super) fn spool_of(tables: &[GivenTable], reports: &mut Vec<Report>) -> Option<SpoolSettings> {
+/// The `[spool]` table alone, unless a problem was reported. With `try_keys` the file of keys
+/// is read to see whether it can be used.
+pub(super) fn spool_of(
+    tables: &[GivenTable],
+    env: credentials::Env<'_>,
+    try_keys: bool,
+    reports: &mut Vec<Report>,
+) -> Option<SpoolSettings> {
     match tables.iter().find(|table| table.schema.name == "spool") {
-        Some(table) => spool(table, reports),
+        Some(table) => spool(table, env, try_keys, reports),
         None => missing_table("spool", reports),
     }
     .ok()
 }
 
-fn spool(table: &GivenTable, reports: &mut Vec<Report>) -> Read<SpoolSettings> {
+fn spool(
+    table: &GivenTable,
+    env: credentials::Env<'_>,
+    try_keys: bool,
+    reports: &mut Vec<Report>,
+) -> Read<SpoolSettings> {
     let mut reader = Reader::new(table, reports);
     let dir = reader.text("dir", |text| Ok::<_, String>(PathBuf::from(text)));
     let max_bytes = reader.size("max_bytes");
     let min_free_bytes = reader.size("min_free_bytes");
     let time = reader.span("retain");
     let bytes = reader.size("retain_bytes");
+    let key_file = spool_key::file(&mut reader, env, try_keys);
     reader.finish();
     let retention = Retention { time: time?, bytes: bytes? };
     let (dir, max_bytes, min_free_bytes) = (dir?, max_bytes?, min_free_bytes?);
-    Ok(SpoolSettings { dir, max_bytes, min_free_bytes, retention })
+    Ok(SpoolSettings { dir, max_bytes, min_free_bytes, retention, key_file: key_file? })
 }
 
 fn log(table: &GivenTable, reports: &mut Vec<Report>) -> Read<LogSettings> {

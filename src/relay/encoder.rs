@@ -110,9 +110,12 @@ impl Encoder {
                 }),
                 Err(error) => {
                     tracing::error!(destination = %self.destination.name, code = error.code(), "{}; tried again", super::chain(&error));
+                    // A key comes with a restart: it is said now and then, not every second.
+                    let keyless = matches!(error, spool::Error::KeyMissing { .. });
+                    let pause = std::time::Duration::from_secs(if keyless { 60 } else { 1 });
                     runtime.block_on(async {
                         tokio::select! {
-                            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => false,
+                            () = tokio::time::sleep(pause) => false,
                             () = self.sender.closed() => true,
                         }
                     })

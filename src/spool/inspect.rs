@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, OsDisk};
 use super::error::Error;
+use super::keys::Keys;
 use super::reader::Reader;
 use super::recover::{Damage, recover};
 use super::scan::Bodies;
@@ -29,6 +30,14 @@ impl Inspection {
     /// # Errors
     /// [`Error::Io`] where there is no spool or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        Self::with_keys(dir, Keys::default())
+    }
+
+    /// The same for a spool that may be encrypted.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_keys(dir: &Path, keys: Keys) -> Result<Self, Error> {
         let disk = OsDisk::new(dir);
         let found = recover(&disk, Bodies::Last).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -40,7 +49,8 @@ impl Inspection {
         let segments = OsDisk::new(dir.join(segment::DIR)).used_beside(Path::new("-"));
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let (damage, unfinished_bytes) = (found.damage, found.cut);
-        let shared = Shared::new(disk, Catalog::none(), found.state, found.highest, Arc::default());
+        let shared =
+            Shared::new(disk, Catalog::none(), found.state, found.highest, Arc::default(), keys);
         let used_bytes = beside + segments;
         Ok(Self { shared: Arc::new(shared), damage, unfinished_bytes, used_bytes })
     }
@@ -53,6 +63,11 @@ impl Inspection {
     /// Reads batches from `seq` on.
     pub fn reader(&self, seq: Seq) -> Reader {
         Reader::new(Arc::clone(&self.shared), seq)
+    }
+
+    /// The same with bodies as they are stored, which needs no key: for headers and copies.
+    pub fn stored(&self, seq: Seq) -> Reader {
+        self.reader(seq).stored()
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {

@@ -278,7 +278,7 @@ fn write(
         },
     };
     progress(out.progress);
-    let mut reader = spool.reader(span.first);
+    let mut reader = spool.stored(span.first);
     while reader.position() < span.end
         && let Some(item) = reader.read()?
     {

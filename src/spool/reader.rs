@@ -17,7 +17,7 @@ use super::shared::Shared;
 pub struct StoredBatch {
     /// What the spool knows of it.
     pub header: BatchHeader,
-    /// The body exactly as SLS sent it.
+    /// The body exactly as SLS sent it, unless the reader gives it as it is stored.
     pub body: Vec<u8>,
 }
 
@@ -35,6 +35,8 @@ pub struct Reader {
     shared: Arc<Shared>,
     /// Reads for a destination: stops in front of held batches, leaves dropped ones out.
     delivers: bool,
+    /// Leaves encrypted bodies as they are.
+    stored: bool,
     next: Seq,
     segment: u64,
     file: Option<Arc<dyn DiskFile>>,
@@ -48,6 +50,7 @@ impl Reader {
         Self {
             shared,
             delivers: false,
+            stored: false,
             next: from,
             segment: 0,
             file: None,
@@ -62,6 +65,11 @@ impl Reader {
         Self { delivers: true, ..Self::new(shared, from) }
     }
 
+    /// This reader with bodies as they are stored.
+    pub(crate) fn stored(self) -> Self {
+        Self { stored: true, ..self }
+    }
+
     /// Number of the batch this reader gives next, at the earliest.
     pub fn position(&self) -> Seq {
         self.next
@@ -69,8 +77,8 @@ impl Reader {
 
     /// Goes back, or forward, to batch `seq`.
     pub fn seek(&mut self, seq: Seq) {
-        let delivers = self.delivers;
-        *self = Self { delivers, ..Self::new(Arc::clone(&self.shared), seq) };
+        let (delivers, stored) = (self.delivers, self.stored);
+        *self = Self { delivers, stored, ..Self::new(Arc::clone(&self.shared), seq) };
     }
 
     /// Closes the segment that was read last. An open file keeps its disk space even when the
@@ -81,6 +89,10 @@ impl Reader {
     }
 
     /// The next batch, or `None` where nothing more is durable, or may be delivered yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NewerFormat`], [`Error::KeyMissing`]. The reader stays where it
+    /// is: nothing is passed over, and the next call tries the same again.
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
         loop {
             if self.delivers {
@@ -104,9 +116,11 @@ impl Reader {
                     Err(damage) => return Ok(Some(damage)),
                 }
             };
-            if let Some(found) = self.salvaged.pop_front() {
-                if let Some(item) = self.take(&found)? {
-                    return Ok(Some(item));
+            if let Some(found) = self.salvaged.front().cloned() {
+                let item = self.take(&found)?;
+                self.salvaged.pop_front();
+                if item.is_some() {
+                    return Ok(item);
                 }
                 continue;
             }
@@ -202,12 +216,15 @@ impl Reader {
         }
         match read_entry(file.as_ref(), self.incarnation, self.offset, limit).map_err(fail)? {
             EntryAt::Valid { found, .. } => {
-                self.offset = found.end();
                 match self.take(&found)? {
                     None if self.is_unread(&found) => {
                         self.resync(file.as_ref(), found.offset, limit)
                     }
-                    other => Ok(other),
+                    other => {
+                        // Not before: after an error the same entry is read again.
+                        self.offset = found.end();
+                        Ok(other)
+                    }
                 }
             }
             EntryAt::Newer => Err(Error::NewerFormat { path: segment::path(self.segment) }),
@@ -224,8 +241,20 @@ impl Reader {
         let Some(file) = &self.file else { return Ok(None) };
         let fail = |e| Error::io("read", segment::path(self.segment), e);
         let Some(body) = read_body(file.as_ref(), found).map_err(fail)? else { return Ok(None) };
+        let opened = if self.stored { Some(body) } else { self.shared.keys.open(header, body)? };
         self.next = header.seq + 1;
-        Ok(Some(Item::Batch(Box::new(StoredBatch { header: header.clone(), body }))))
+        let header = header.clone();
+        Ok(Some(match opened {
+            Some(body) => Item::Batch(Box::new(StoredBatch { header, body })),
+            // The checksum is right and the tag is not: somebody changed it.
+            None => Item::Damage(Damage {
+                segment: self.segment,
+                from: found.offset,
+                to: found.end(),
+                first_seq: header.seq,
+                end_seq: header.seq + 1,
+            }),
+        }))
     }
 
     fn is_unread(&self, found: &Found) -> bool {

@@ -10,6 +10,7 @@ use super::catalog::Catalog;
 use super::disk::Disk;
 use super::entry::Seq;
 use super::error::Error;
+use super::keys::Keys;
 use super::segment;
 use super::state::State;
 
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     /// One past the last batch that was given to a destination since the start.
     taken: AtomicU64,
     pub(crate) used: Arc<AtomicU64>,
+    pub(crate) keys: Keys,
 }
 
 pub(crate) struct Inner {
@@ -41,6 +43,7 @@ impl Shared {
         state: State,
         highest_segment: u64,
         used: Arc<AtomicU64>,
+        keys: Keys,
     ) -> Self {
         let durable = watch::Sender::new(state.next_seq);
         let needed = watch::Sender::new(state.oldest_needed());
@@ -54,6 +57,7 @@ impl Shared {
             highest_segment: AtomicU64::new(highest_segment),
             taken: AtomicU64::new(0),
             used,
+            keys,
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::bar::Bar;
 use super::export::shown;
 use super::gaps::logstore;
-use super::{Where, output};
+use super::{KeyFile, Where, output};
 use crate::spool::portable::{self, Contents, Imported, WhenFull};
 use crate::spool::{Options, Spool};
 
@@ -16,6 +16,8 @@ use crate::spool::{Options, Spool};
 pub(super) struct ImportArgs {
     #[command(flatten)]
     at: Where,
+    #[command(flatten)]
+    keys: KeyFile,
     /// File that `spool export` wrote
     file: PathBuf,
     /// Why, for the spool's ledger
@@ -37,8 +39,9 @@ pub(super) fn run(args: &ImportArgs) -> anyhow::Result<()> {
         tell(args, &contents.map_err(shown)?);
         return Ok(());
     }
-    let settings = args.at.settings()?;
+    let settings = args.at.with_keys(&args.keys)?;
     let options = Options {
+        keys: settings.keys()?,
         dir: settings.dir,
         max_bytes: settings.max_bytes,
         min_free_bytes: settings.min_free_bytes,

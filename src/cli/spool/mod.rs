@@ -37,6 +37,15 @@ struct Where {
     config: Option<PathBuf>,
 }
 
+/// Where the keys of an encrypted spool are.
+#[derive(Args, Clone, Debug)]
+struct KeyFile {
+    /// File with the keys of an encrypted spool, one a line [default: encrypt_key_file of the
+    /// configuration]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum SpoolCommand {
     /// What waits, for whom, and how much disk it takes
@@ -76,6 +85,8 @@ enum SpoolCommand {
         /// The body as SLS sent it, to standard output
         #[arg(long, conflicts_with = "json")]
         raw: bool,
+        #[command(flatten)]
+        keys: KeyFile,
     },
     /// What is missing: gaps, answers that could not be read, damage
     Gaps {
@@ -97,6 +108,17 @@ enum SpoolCommand {
     Export(export::ExportArgs),
     /// Store the batches of an exported file, to be delivered from here
     Import(import::ImportArgs),
+    /// Print a new random key for encrypt_key_file
+    Key,
+    /// Print what is in an encrypted file of quarantine/
+    Decrypt {
+        #[command(flatten)]
+        at: Where,
+        /// File, with the name that it had in quarantine/
+        file: PathBuf,
+        #[command(flatten)]
+        keys: KeyFile,
+    },
 }
 
 pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
@@ -105,8 +127,8 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         SpoolCommand::List { at, from, limit, json } => {
             at.dir().and_then(|dir| Ok(list(&dir, *from, *limit, *json)?))
         }
-        SpoolCommand::Show { at, seq, limit, json, raw } => {
-            at.dir().and_then(|dir| show(&dir, *seq, *limit, *json, *raw))
+        SpoolCommand::Show { at, seq, limit, json, raw, keys } => {
+            at.with_keys(keys).and_then(|spool| show(&spool, *seq, *limit, *json, *raw))
         }
         SpoolCommand::Gaps { at, json } => at.dir().and_then(|dir| gaps::gaps(&dir, *json)),
         SpoolCommand::Forget { at, destination } => {
@@ -114,6 +136,10 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         }
         SpoolCommand::Export(args) => export::run(args),
         SpoolCommand::Import(args) => import::run(args),
+        SpoolCommand::Key => key(),
+        SpoolCommand::Decrypt { at, file, keys } => {
+            at.with_keys(keys).and_then(|spool| decrypt(&spool, file))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -137,6 +163,13 @@ impl Where {
             Some(dir) => Ok(dir.clone()),
             None => Ok(self.settings()?.dir),
         }
+    }
+
+    /// The spool's settings with the keys of `keys`, if it names some.
+    fn with_keys(&self, keys: &KeyFile) -> anyhow::Result<config::SpoolSettings> {
+        let settings = self.settings()?;
+        let key_file = keys.key_file.clone().or_else(|| settings.key_file.clone());
+        Ok(config::SpoolSettings { key_file, ..settings })
     }
 
     /// The spool's settings; of a directory alone, those without limits.
@@ -230,7 +263,7 @@ fn status(dir: &Path, as_json: bool) -> Result<(), Error> {
 
 fn list(dir: &Path, from: Option<Seq>, limit: usize, as_json: bool) -> Result<(), Error> {
     let spool = Inspection::open(dir)?;
-    let mut reader = spool.reader(from.unwrap_or_else(|| spool.state().oldest_needed()));
+    let mut reader = spool.stored(from.unwrap_or_else(|| spool.state().oldest_needed()));
     let mut rows = Vec::new();
     let mut shown = 0;
     while shown < limit
@@ -264,8 +297,14 @@ fn list(dir: &Path, from: Option<Seq>, limit: usize, as_json: bool) -> Result<()
     Ok(())
 }
 
-fn show(dir: &Path, seq: Seq, limit: usize, as_json: bool, raw: bool) -> anyhow::Result<()> {
-    let spool = Inspection::open(dir)?;
+fn show(
+    spool: &config::SpoolSettings,
+    seq: Seq,
+    limit: usize,
+    as_json: bool,
+    raw: bool,
+) -> anyhow::Result<()> {
+    let spool = Inspection::with_keys(&spool.dir, spool.keys()?)?;
     let mut reader = spool.reader(seq);
     let batch = match reader.read()? {
         Some(Item::Batch(batch)) if batch.header.seq == seq => batch,
@@ -349,8 +388,24 @@ fn forget(dir: &Path, destination: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn key() -> anyhow::Result<()> {
+    output::line(&crate::spool::Keys::random()?);
+    Ok(())
+}
+
+fn decrypt(spool: &config::SpoolSettings, file: &Path) -> anyhow::Result<()> {
+    let copy = std::fs::read(file).map_err(|source| Error::Io {
+        action: "read",
+        path: file.to_owned(),
+        source,
+    })?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    output::bytes(&spool.keys()?.open_copy(&name, copy)?);
+    Ok(())
+}
+
 fn first_batch(spool: &Inspection, from: Seq) -> Result<Option<BatchHeader>, Error> {
-    let mut reader = spool.reader(from);
+    let mut reader = spool.stored(from);
     while let Some(item) = reader.read()? {
         if let Item::Batch(batch) = item {
             return Ok(Some(batch.header));
@@ -361,7 +416,7 @@ fn first_batch(spool: &Inspection, from: Seq) -> Result<Option<BatchHeader>, Err
 
 fn describe(batch: &StoredBatch) -> Value {
     let header = &batch.header;
-    json!({
+    let mut described = json!({
         "seq": header.seq, "source": header.key.source, "shard": header.key.shard,
         "cursor": header.cursor, "next_cursor": header.next_cursor,
         "groups": header.groups, "logs": header.logs, "stored_bytes": batch.body.len(),
@@ -369,7 +424,11 @@ fn describe(batch: &StoredBatch) -> Value {
         "received": output::time(header.received_at),
         "oldest_log": output::time(i64::from(header.min_time) * 1000),
         "newest_log": output::time(i64::from(header.max_time) * 1000),
-    })
+    });
+    if header.key_id != 0 {
+        described["key"] = format!("{:016x}", header.key_id).into();
+    }
+    described
 }
 
 /// Text as it is, everything else escaped: what is shown can do nothing to a terminal.

@@ -44,8 +44,10 @@ pub struct Imported {
 /// running ones go on. How far it came is noted in the ledger after each group, with `reason`:
 /// repeated after an interruption it stores one group twice at most, and leaves nothing out.
 ///
+/// Bodies are encrypted with the key of this spool, where it has one.
+///
 /// # Errors
-/// As [`verify`], with nothing stored. After [`PortableError::NoRoom`], [`Error::Io`] and
+/// As [`verify`], and [`Error::KeyMissing`], with nothing stored. After [`PortableError::NoRoom`], [`Error::Io`] and
 /// [`Error::Closed`] import the same file again: it goes on where it stopped.
 pub async fn import(
     spool: &Spool,
@@ -55,8 +57,13 @@ pub async fn import(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Imported, PortableError> {
     let (from, dir) = (path.to_owned(), spool.dir().to_owned());
+    let keys = spool.shared.keys.clone();
     let (contents, file, before) = blocking(move || {
         let contents = verify(&from, &mut |_| ())?;
+        if let Some(&key_id) = contents.keys.iter().find(|id| keys.lacks(**id)) {
+            let what = from.display().to_string();
+            return Err(Error::KeyMissing { key_id, what }.into());
+        }
         let file = Arc::new(ExportFile::open(&from)?);
         let before = noted(&ledger::read(&dir)?, contents.export).min(contents.batches);
         Ok((contents, file, before))
@@ -124,9 +131,14 @@ impl Import<'_> {
     async fn store(&mut self, entry: Found) -> Result<(), PortableError> {
         let Header::Batch(header) = entry.header.clone() else { return Ok(()) };
         let (file, at) = (Arc::clone(&self.file), entry.offset);
-        let from = self.path.to_owned();
+        let (from, sealed) = (self.path.to_owned(), header.clone());
+        let keys = self.spool.shared.keys.clone();
         let body = blocking(move || {
-            Ok(read_body(file.disk.as_ref(), &entry).map_err(|e| Error::io("read", from, e))?)
+            let read = read_body(file.disk.as_ref(), &entry);
+            match read.map_err(|e| Error::io("read", from, e))? {
+                Some(body) => Ok(keys.open(&sealed, body)?),
+                None => Ok(None),
+            }
         });
         let body = body.await?.ok_or_else(|| self.changed(at))?;
         let (key, batch) = (header.key.clone(), batch(header, body.into()));

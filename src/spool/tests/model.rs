@@ -7,8 +7,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::sim::SimDisk;
-use super::super::{Reader, Spool};
-use super::{after, batch, begin, drain, key, options, runtime};
+use super::super::{Keys, Options, Reader, Spool};
+use super::{after, batch, begin, drain, key, keys, options, runtime};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -34,12 +34,13 @@ struct Harness {
     reader: Reader,
     queue: VecDeque<Vec<u8>>,
     next: u64,
+    keys: Keys,
 }
 
 impl Harness {
-    async fn open(disk: SimDisk) -> (Spool, Reader) {
-        let (spool, opened) =
-            Spool::open_simulated(Arc::new(disk), &options(Path::new("sim"))).unwrap();
+    async fn open(disk: SimDisk, keys: &Keys) -> (Spool, Reader) {
+        let options = Options { keys: keys.clone(), ..options(Path::new("sim")) };
+        let (spool, opened) = Spool::open_simulated(Arc::new(disk), &options).unwrap();
         assert!(opened.damage.is_empty(), "{:?}", opened.damage);
         spool.set_destinations(&["siem".to_owned()]).await.unwrap();
         let from = spool.delivered("siem").unwrap().position.seq;
@@ -47,10 +48,10 @@ impl Harness {
         (spool, reader)
     }
 
-    async fn run(operations: Vec<Operation>) {
+    async fn run(operations: Vec<Operation>, keys: Keys) {
         let disk = SimDisk::default();
-        let (spool, reader) = Self::open(disk.clone()).await;
-        let mut this = Self { disk, spool, reader, queue: VecDeque::new(), next: 0 };
+        let (spool, reader) = Self::open(disk.clone(), &keys).await;
+        let mut this = Self { disk, spool, reader, queue: VecDeque::new(), next: 0, keys };
         for operation in operations {
             this.apply(operation).await;
         }
@@ -84,7 +85,7 @@ impl Harness {
             Operation::Reopen => {
                 let position = self.spool.shard(&key(0)).map(|shard| shard.position);
                 self.spool.clone().close();
-                (self.spool, self.reader) = Self::open(self.disk.clone()).await;
+                (self.spool, self.reader) = Self::open(self.disk.clone(), &self.keys).await;
                 assert_eq!(self.spool.shard(&key(0)).map(|shard| shard.position), position);
             }
             Operation::DiskFull { appends } => {
@@ -109,6 +110,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn the_spool_is_a_durable_queue(operations in operations()) {
-        runtime().block_on(Harness::run(operations));
+        runtime().block_on(Harness::run(operations, Keys::default()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn an_encrypted_spool_is_a_durable_queue(operations in operations()) {
+        runtime().block_on(Harness::run(operations, keys(&[1])));
     }
 }
