@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sls_relay::spool::{Batch, Compression, Options, Position, ShardKey, Spool, Tenure};
+use sls_relay::spool::{Batch, Compression, Keys, Options, Position, ShardKey, Spool, Tenure};
 use tokio::runtime::Runtime;
 
 const SIZES: [usize; 3] = [64 << 10, 512 << 10, 1 << 20];
@@ -84,6 +84,7 @@ fn measure(
         ("sled values, flush() + fdatasync", 0, Box::new(Sled::new(dir.join("sledf"), true))),
         ("plain, groups of 8", 4, Box::new(Plain::new(dir.join("plain8"), PRODUCERS))),
         ("spool, 8 producers", 4, Box::new(Spooled::new(&dir.join("spool8"), PRODUCERS, runtime))),
+        ("spool, encrypted", 0, Box::new(Spooled::encrypted(&dir.join("spoolx"), 1, runtime))),
     ];
     let mut rng = fastrand::Rng::with_seed(size as u64);
     let disk = File::open(dir).unwrap();
@@ -167,7 +168,16 @@ struct Spooled<'a> {
 
 impl<'a> Spooled<'a> {
     fn new(dir: &Path, producers: usize, runtime: &'a Runtime) -> Self {
-        let options = Options { min_free_bytes: 256 << 20, ..Options::new(dir, 8 << 30) };
+        Self::open(&Options::new(dir, 8 << 30), producers, runtime)
+    }
+
+    fn encrypted(dir: &Path, producers: usize, runtime: &'a Runtime) -> Self {
+        let keys = Keys::parse(&Keys::random().unwrap()).unwrap();
+        Self::open(&Options { keys, ..Options::new(dir, 8 << 30) }, producers, runtime)
+    }
+
+    fn open(options: &Options, producers: usize, runtime: &'a Runtime) -> Self {
+        let options = Options { min_free_bytes: 256 << 20, ..options.clone() };
         let (spool, _) = Spool::open(&options).unwrap();
         let producers = runtime.block_on(async {
             spool.set_destinations(&["siem".to_owned()]).await.unwrap();

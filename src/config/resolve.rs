@@ -36,8 +36,8 @@ pub(super) fn resolve(
     })
 }
 
-/// The `[spool]` table alone, unless a problem was reported. With `try_keys` the file of keys
-/// is read to see whether it can be used.
+/// The `[spool]` table alone, unless a problem was reported. With `try_keys` a file of
+/// keys that cannot be used is warned of.
 pub(super) fn spool_of(
     tables: &[GivenTable],
     env: credentials::Env<'_>,

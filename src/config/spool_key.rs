@@ -37,36 +37,27 @@ fn of_file(path: &Path) -> Result<Keys, KeyFileError> {
     Keys::parse(&text).map_err(|error| fail(error.to_string()))
 }
 
-/// The file that the table names, else systemd's credential. `try_it` reports what is wrong
-/// with its content; it is read again when the spool is opened.
+/// The file that the table names, else systemd's credential. It is read when the spool is
+/// opened; with `try_it` a warning tells what will be wrong then.
 pub(super) fn file(reader: &mut Reader<'_>, env: Env<'_>, try_it: bool) -> Read<Option<PathBuf>> {
     let path = |text: &str| Ok::<_, String>(PathBuf::from(text));
-    if let Some(path) = reader.optional("encrypt_key_file", path)? {
-        return match of_file(&path) {
-            Err(error) if try_it => {
-                let label = format!("cannot be used: {}", error.why);
-                Err(reader.report("config.invalid_value", "encrypt_key_file", &label))
+    let (path, place) = match reader.optional("encrypt_key_file", path)? {
+        Some(path) => (path, reader.table.place_of("encrypt_key_file")),
+        None => {
+            let dir = env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
+            match dir.map(|dir| Path::new(&dir).join(SYSTEMD)).filter(|path| path.exists()) {
+                Some(path) => (path, Place::Named("systemd")),
+                None => return Ok(None),
             }
-            _ => Ok(Some(path)),
-        };
-    }
-    let dir = env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
-    let Some(path) = dir.map(|dir| Path::new(&dir).join(SYSTEMD)).filter(|path| path.exists())
-    else {
-        return Ok(None);
-    };
-    match of_file(&path) {
-        Err(error) if try_it => {
-            reader.reports.push(
-                Report::problem(
-                    "config.invalid_value",
-                    "the systemd credential with the spool's keys cannot be used",
-                )
-                .at(&Place::Named("systemd"), error.to_string())
-                .help("`sls-relay spool key` makes a key; one a line, the newest first"),
-            );
-            Err(super::read::Reported)
         }
-        _ => Ok(Some(path)),
+    };
+    if try_it && let Err(error) = of_file(&path) {
+        let title = "the keys of the spool cannot be used as they are now";
+        reader.reports.push(
+            Report::warning("config.key_file", title)
+                .at(&place, format!("{}: {}", path.display(), error.why))
+                .help("the relay does not start before this is put right"),
+        );
     }
+    Ok(Some(path))
 }
