@@ -65,7 +65,7 @@ impl Scene {
 
     /// Bytes that are to be found nowhere: values of fields, pieces of bodies as SLS sent
     /// them, and of the answers that were put aside.
-    fn secrets(&self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    fn secrets(&self) -> [Vec<Vec<u8>>; 3] {
         let (mut values, mut bodies, mut aside) = (Vec::new(), Vec::new(), Vec::new());
         for batch in self.batches().iter().filter(|batch| batch.header.groups > 1) {
             let mut raw = Vec::new();
@@ -88,7 +88,7 @@ impl Scene {
             aside.extend(content.chunks_exact(24).map(<[u8]>::to_vec));
         }
         assert!(values.len() > 30 && bodies.len() > 30 && aside.len() > 3);
-        (values, bodies, aside)
+        [values, bodies, aside]
     }
 
     /// How many of these stand in some file of the spool.
@@ -120,7 +120,7 @@ fn files(dir: &Path) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_log_stands_in_any_file_of_an_encrypted_spool() {
     let scene = Scene::new(true).await;
-    let (values, bodies, aside) = scene.secrets();
+    let [values, bodies, aside] = scene.secrets();
     for (what, secrets) in [("values", &values), ("bodies", &bodies), ("aside", &aside)] {
         assert_eq!(scene.found(secrets), 0, "{what}");
     }
@@ -138,7 +138,7 @@ async fn nothing_of_a_log_stands_in_any_file_of_an_encrypted_spool() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_search_finds_what_stands_in_a_spool_in_the_clear() {
     let scene = Scene::new(false).await;
-    let (values, bodies, aside) = scene.secrets();
+    let [values, bodies, aside] = scene.secrets();
     assert!(scene.found(&values) > 0, "lz4 leaves what is new as it is");
     for secrets in [&bodies, &aside] {
         let unique: std::collections::HashSet<_> = secrets.iter().collect();
