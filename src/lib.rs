@@ -7,7 +7,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod emulator;
+pub mod inspect;
+pub mod orders;
 pub mod relay;
 pub mod sls;
 pub mod spool;

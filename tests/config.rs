@@ -140,6 +140,7 @@ fn what_is_written_takes_the_place_of_defaults() {
     assert_eq!((archive.format, archive.framing), (Format::Sample, Framing::Lf));
     assert_eq!(udp.target.port, 514);
     assert_eq!(settings.log.format, LogFormat::Json);
+    assert_eq!(settings.control.socket, Path::new("/run/sls-relay/control.sock"));
 }
 
 fn packaged() -> (PathBuf, String) {
@@ -203,10 +204,13 @@ fn the_spool_alone_is_read_whatever_else_is_wrong() {
         config::load_spool(&path)
     };
     let keyless = load("[spool]\ndir = \"/s\"\n[[source]]\nendpoint = 1\n[[surce]]\n").unwrap();
-    assert_eq!(keyless.dir, Path::new("/s"));
-    assert_eq!(load("[spool]\ndir = \"/s\"\n[log\n").unwrap().dir, Path::new("/s"));
+    assert_eq!(keyless.spool.dir, Path::new("/s"));
+    assert_eq!(keyless.control.socket, Path::new("/s/control.sock"));
+    let written = load("[spool]\ndir = \"/s\"\n[control]\nsocket = \"/c\"\n[[source]]\n").unwrap();
+    assert_eq!(written.control.socket, Path::new("/c"));
+    assert_eq!(load("[spool]\ndir = \"/s\"\n[log\n").unwrap().spool.dir, Path::new("/s"));
     let keys = load("[spool]\ndir = \"/s\"\nencrypt_key_file = \"/no/such/file\"\n").unwrap();
-    assert!(keys.keys().unwrap_err().to_string().contains("/no/such/file"), "only named");
+    assert!(keys.spool.keys().unwrap_err().to_string().contains("/no/such/file"), "only named");
     for (text, code) in [
         ("", "config.missing_table"),
         ("[spool]\n", "config.missing_key"),
@@ -215,6 +219,7 @@ fn the_spool_alone_is_read_whatever_else_is_wrong() {
         ("[spool]\ndir = \"\"\n", "config.empty"),
         ("spool = 1\n", "config.wrong_type"),
         ("[spool\ndir = \"/s\"\n", "config.syntax"),
+        ("[spool]\ndir = \"/s\"\n[control]\nsocket = 1\n", "config.wrong_type"),
     ] {
         let problems = load(text).unwrap_err();
         assert!(problems.codes().any(|found| found == code), "{text:?}: {problems}");

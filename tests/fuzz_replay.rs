@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sls_relay::{sls, spool};
+use sls_relay::{control, sls, spool};
 
 type Target = fn(&[u8]);
 /// The input that is running, and since when.
 type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
 
-const TARGETS: u64 = 7;
+const TARGETS: u64 = 8;
 /// Bytes: no input may ask for more at once. Inputs are far smaller; this is the limit of an
 /// encoded header, and a little.
 const LARGEST_ALLOCATION: usize = (16 << 20) + (64 << 10);
@@ -63,6 +63,11 @@ fn segments_of_any_bytes_are_read_or_set_aside() {
 #[test]
 fn entry_headers_of_any_bytes_are_read_or_refused() {
     replay("spool_entry", spool::fuzz::entry_header);
+}
+
+#[test]
+fn requests_and_replies_of_any_bytes_are_read_or_refused() {
+    replay("control_request", control::fuzz::control);
 }
 
 /// `SLS_RELAY_WRITE_CORPUS=1` writes these anew; those of the spool come from its own tests.

@@ -4,11 +4,16 @@
 
 #[path = "support/pipeline.rs"]
 mod pipeline;
+#[path = "support/process.rs"]
+mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pipeline::{Ends, GROUP, wait_for};
+use process::Process;
+use rustix::process::Signal;
+use sls_relay::control::{Client, Listener};
 
 /// A configuration file for the ends.
 fn configuration(ends: &Ends, dir: &Path, spool: &Path) -> PathBuf {
@@ -76,4 +81,58 @@ async fn a_copy_of_a_spool_does_not_start_beside_the_original() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{text}");
     assert!(text.contains("identity") && text.contains("copy"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_runs_answers_on_its_socket_and_removes_it_at_its_end() {
+    let ends = Ends::start(1, 100).await;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    let config = configuration(&ends, dir.path(), &spool);
+    let socket = spool.join("control.sock");
+    let relay = Process::start(&config);
+    wait_for("the socket", || socket.exists()).await;
+    ends.all_arrived().await;
+    let ping = |socket: PathBuf| {
+        tokio::task::spawn_blocking(move || {
+            let client = Client::connect(&socket).unwrap().unwrap();
+            assert_eq!(Path::new(&client.hello().dir), socket.parent().unwrap());
+            let ask = |name: &str| {
+                let request = serde_json::Map::from_iter([("ask".to_owned(), name.into())]);
+                Client::connect(&socket).unwrap().unwrap().ask(request, &mut |_| {})
+            };
+            assert_eq!(ask("what").unwrap_err().code(), "control.unknown");
+            ask("ping").unwrap()
+        })
+    };
+    let pong = ping(socket.clone()).await.unwrap();
+    assert_eq!(pong["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(pong["pid"], relay.id());
+    assert!(pong["started"].as_str().unwrap().ends_with('Z'), "{pong:?}");
+
+    // One that does not even ask does not hold up the end.
+    let idle = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    relay.signal(Signal::TERM);
+    let (status, said) = tokio::task::spawn_blocking(move || relay.wait()).await.unwrap();
+    assert!(status.success(), "{said:?}");
+    drop(idle);
+    assert!(!socket.exists() && Client::connect(&socket).unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_without_a_socket_moves_logs_and_says_why_there_is_none() {
+    let ends = Ends::start(1, 100).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, socket) = (dir.path().join("spool"), dir.path().join("taken.sock"));
+    let config = configuration(&ends, dir.path(), &spool);
+    let taken = Listener::bind(&socket).unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}[control]\nsocket = {socket:?}\n")).unwrap();
+    let mut export = run(&config, &["--until", "now"]);
+    let output = tokio::task::spawn_blocking(move || export.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && ends.arrivals().is_complete(), "{said}");
+    assert!(said.contains("control.unavailable") && said.contains("[control]"), "{said}");
+    assert!(socket.exists(), "the other one's socket stays");
+    drop(taken);
 }

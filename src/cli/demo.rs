@@ -13,7 +13,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{exit, output};
-use crate::config::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
+use crate::config::{
+    ControlSettings, Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings,
+};
 use crate::emulator::arrivals::Arrivals;
 use crate::emulator::oracle::Report;
 use crate::emulator::receiver::{Mode, Receiver, ReceiverConfig};
@@ -134,6 +136,7 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<Account> {
         sources: vec![source(&emulator.endpoint(), project, logstore, key)?],
         destinations: vec![destination(&format!("tcp://127.0.0.1:{port}"))?],
         log: LogSettings { level: "info".to_owned(), format: LogFormat::Text },
+        control: ControlSettings::of_spool(dir),
     };
     let relay = Relay::start(settings).await?;
     let (counters, spool) = (relay.counters(), relay.spool());

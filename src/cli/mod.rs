@@ -4,8 +4,10 @@ mod check;
 mod demo;
 mod emulator;
 mod output;
+mod owner;
 mod run;
 mod spool;
+mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -119,7 +121,7 @@ impl ConfigArgs {
     /// Loads the file, or the environment where no file is named. Problems are printed.
     fn load(&self) -> Result<Loaded, ExitCode> {
         let env = |name: &str| std::env::var(name).ok();
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let hostname = machine_name();
         let loaded = match &self.config {
             Some(path) => config::load(path, &env, &hostname),
             None => config::from_environment(&env, &self.sample.flags(), &hostname),
@@ -140,6 +142,11 @@ impl SampleArgs {
             self.clone();
         SampleFlags { to, spool, framing, format, sep, facility, severity, hostname, tag, timeout }
     }
+}
+
+/// What this machine calls itself.
+fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Resolves when the user has had enough.

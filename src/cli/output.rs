@@ -60,6 +60,29 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// Columns for rows that come one by one: heading and least width, negative ones to the right.
+pub(crate) struct Columns(pub(crate) &'static [(&'static str, i8)]);
+
+impl Columns {
+    /// Prints the headings.
+    pub(crate) fn headings(&self) {
+        self.print(self.0.iter().map(|(heading, _)| *heading));
+    }
+
+    /// Prints a row.
+    pub(crate) fn row(&self, cells: &[String]) {
+        self.print(cells.iter().map(String::as_str));
+    }
+
+    fn print<'a>(&self, cells: impl Iterator<Item = &'a str>) {
+        let padded = cells.zip(self.0).map(|(text, (_, width))| {
+            let least = usize::from(width.unsigned_abs());
+            if *width < 0 { format!("{text:>least$}") } else { format!("{text:<least$}") }
+        });
+        line(padded.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
 /// Bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().iec().to_string()

@@ -1,24 +1,32 @@
 //! `sls-relay run`: the daemon.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::time::time;
 use super::{ConfigArgs, exit, output};
 use crate::config::{LogFormat, Settings, Start};
+use crate::control::{self, Daemon, Listener};
 use crate::relay::{Relay, RelayError};
 use crate::telemetry;
+
+/// Time for threads that answered on the control socket and did not see that it is over.
+const ANSWERS_END_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Only deliver what waits in the spool, pull nothing, and end
     #[arg(long)]
     drain: bool,
-    /// An export: pull only what SLS received before this time (RFC 3339, or now), deliver
-    /// it, and end. A consumer group of its own keeps it apart from a running relay
+    /// An export: pull only what SLS received before this time (RFC 3339, now, or a span
+    /// back such as 2h), deliver it, and end. A consumer group of its own keeps it apart from a running relay
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "drain")]
     until: Option<Timestamp>,
     /// In place of start: where shards without a checkpoint begin
@@ -38,16 +46,6 @@ pub(crate) struct RunArgs {
 enum LogFormatArg {
     Text,
     Json,
-}
-
-/// A time as it is written on the command line.
-fn time(text: &str) -> Result<Timestamp, String> {
-    match text {
-        "now" => Ok(Timestamp::now()),
-        text => {
-            text.parse().map_err(|_| "write a time such as 2026-01-31T08:00:00Z, or now".to_owned())
-        }
-    }
 }
 
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
@@ -90,7 +88,9 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
             source.start = Start::Time(since);
         }
     }
-    match runtime.block_on(relay(settings, args.drain || args.until.is_some())) {
+    let outcome = runtime.block_on(relay(settings, args.drain || args.until.is_some()));
+    runtime.shutdown_timeout(ANSWERS_END_WITHIN);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(code = "relay.failed", "{}", crate::relay::chain(&error));
@@ -101,7 +101,12 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 
 async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
     let stop = CancellationToken::new();
+    let socket = settings.control.socket.clone();
+    let destinations = settings.destinations.clone();
     let relay = Relay::start(settings).await?;
+    // After the spool's lock: nobody else with this spool can take the socket.
+    let daemon = Daemon::new(relay.spool(), &destinations);
+    let control = serve(&socket, daemon, stop.clone());
     let signalled = stop.clone();
     if ends {
         let (exported, done) = (relay.exported(), stop.clone());
@@ -129,7 +134,38 @@ async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
         }
         std::process::exit(1);
     });
-    relay.run(stop).await
+    let outcome = relay.run(stop.clone()).await;
+    stop.cancel();
+    control.await;
+    outcome
+}
+
+/// Answers on the control socket until `stop`, and returns its end. A relay that cannot be
+/// asked still moves logs.
+fn serve(
+    socket: &Path,
+    daemon: Daemon,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let serving = match Listener::bind(socket) {
+        Ok(listener) => {
+            tracing::debug!(socket = %socket.display(), "answering on the control socket");
+            Some(tokio::spawn(control::serve(listener, stop, Arc::new(daemon))))
+        }
+        Err(error) => {
+            tracing::warn!(
+                code = error.code(),
+                "this relay runs without a control socket: {}; commands read the files of the spool meanwhile",
+                crate::relay::chain(&error)
+            );
+            None
+        }
+    };
+    async move {
+        if let Some(serving) = serving {
+            let _ = serving.await;
+        }
+    }
 }
 
 fn exit_code(error: &RelayError) -> u8 {

@@ -31,8 +31,8 @@ use std::path::Path;
 pub use environment::{SampleFlags, from_environment};
 pub use report::Problems;
 pub use settings::{
-    Checkpoint, Destination, Handover, LogFormat, LogSettings, OnExpired, Settings, Source,
-    SpoolSettings, Start,
+    Checkpoint, ControlSettings, Destination, Handover, LocalSettings, LogFormat, LogSettings,
+    OnExpired, Settings, Source, SpoolSettings, Start,
 };
 pub use spool_key::KeyFileError;
 
@@ -75,21 +75,21 @@ pub fn load(
     finish(parsed, env, hostname)
 }
 
-/// Reads only the `[spool]` table of a configuration file, for commands that look into a spool:
-/// they need no access key, and work while something else in the file is wrong. The file of
-/// keys is only named: who looks at headers needs none.
+/// Reads only the `[spool]` and `[control]` tables of a configuration file, for commands about
+/// a spool: they need no access key, and work while something else in the file is wrong. The
+/// file of keys is only named: who looks at headers needs none.
 ///
 /// # Errors
-/// What is wrong with that table, or that the file cannot be read.
-pub fn load_spool(path: &Path) -> Result<SpoolSettings, Problems> {
+/// What is wrong with these tables, or that the file cannot be read.
+pub fn load_spool(path: &Path) -> Result<LocalSettings, Problems> {
     let (text, _) = read(path).map_err(Problems::one)?;
     let parsed = parse::parse(&text, &path.display().to_string());
     let Parsed { tables, mut reports, file, broken_lines } = parsed;
-    let spool = resolve::spool_of(&tables, &|_| None, false, &mut reports);
+    let local = resolve::local(&tables, &|_| None, false, &mut reports);
     if file.broken {
         reports.retain(|report| is_certain(report, &broken_lines));
     }
-    spool.ok_or_else(|| {
+    local.ok_or_else(|| {
         reports.sort_by_key(|report| report.span().map_or(usize::MAX, |span| span.start));
         Problems { file: Some(file), reports }
     })

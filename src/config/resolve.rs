@@ -9,10 +9,14 @@ use super::given::GivenTable;
 use super::read::{Read, Reader, Reported};
 use super::report::{Place, Report};
 use super::schema::TABLES;
-use super::settings::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
+use super::settings::{
+    ControlSettings, Destination, LocalSettings, LogFormat, LogSettings, Settings, Source,
+    SpoolSettings,
+};
 use super::source::{Resolved, source};
 use super::spool_key;
 use super::value::{choice, level};
+use crate::control::LONGEST_PATH;
 use crate::spool::Retention;
 
 /// The tables as settings, unless a problem was reported.
@@ -23,32 +27,41 @@ pub(super) fn resolve(
     reports: &mut Vec<Report>,
 ) -> Option<Settings> {
     let named = |name| tables.iter().filter(|table| table.schema.name == name).collect::<Vec<_>>();
-    let spool = spool_of(tables, env, true, reports);
+    let local = local(tables, env, true, reports);
     let sources = sources(&named("source"), env, reports);
     let destinations = destinations(&named("destination"), hostname, reports);
     let default_log = GivenTable::new(&TABLES[3], Place::Nowhere);
     let log = log(named("log").first().copied().unwrap_or(&default_log), reports);
+    let LocalSettings { spool, control } = local?;
     Some(Settings {
-        spool: spool?,
+        spool,
+        control,
         sources: sources.ok()?,
         destinations: destinations.ok()?,
         log: log.ok()?,
     })
 }
 
-/// The `[spool]` table alone, unless a problem was reported. With `try_keys` a file of
-/// keys that cannot be used is warned of.
-pub(super) fn spool_of(
+/// The `[spool]` and `[control]` tables alone, unless a problem was reported. With `try_keys` a
+/// file of keys that cannot be used is warned of.
+pub(super) fn local(
     tables: &[GivenTable],
     env: credentials::Env<'_>,
     try_keys: bool,
     reports: &mut Vec<Report>,
-) -> Option<SpoolSettings> {
-    match tables.iter().find(|table| table.schema.name == "spool") {
+) -> Option<LocalSettings> {
+    let named = |name| tables.iter().find(|table| table.schema.name == name);
+    let spool = match named("spool") {
         Some(table) => spool(table, env, try_keys, reports),
         None => missing_table("spool", reports),
-    }
-    .ok()
+    };
+    let socket = named("control").map_or(Ok(None), |table| socket(table, reports));
+    let spool = spool.ok()?;
+    let control = match socket.ok()? {
+        Some(socket) => ControlSettings { socket },
+        None => ControlSettings::of_spool(&spool.dir),
+    };
+    Some(LocalSettings { spool, control })
 }
 
 fn spool(
@@ -68,6 +81,16 @@ fn spool(
     let retention = Retention { time: time?, bytes: bytes? };
     let (dir, max_bytes, min_free_bytes) = (dir?, max_bytes?, min_free_bytes?);
     Ok(SpoolSettings { dir, max_bytes, min_free_bytes, retention, key_file: key_file? })
+}
+
+fn socket(table: &GivenTable, reports: &mut Vec<Report>) -> Read<Option<PathBuf>> {
+    let mut reader = Reader::new(table, reports);
+    let socket = reader.optional("socket", |text| match text.len() {
+        0..=LONGEST_PATH => Ok(PathBuf::from(text)),
+        bytes => Err(format!("{bytes} bytes; the system takes at most {LONGEST_PATH}")),
+    });
+    reader.finish();
+    socket
 }
 
 fn log(table: &GivenTable, reports: &mut Vec<Report>) -> Read<LogSettings> {

@@ -154,7 +154,7 @@ const HOUR: u64 = 3600 * SECOND;
 use Fallback::{Absent, Derived, Required, Text};
 
 /// The whole file.
-pub static TABLES: [Table; 4] = [
+pub static TABLES: [Table; 5] = [
     Table { name: "spool", many: false, doc: "Where logs wait on disk.", keys: SPOOL },
     Table {
         name: "source",
@@ -164,6 +164,12 @@ pub static TABLES: [Table; 4] = [
     },
     Table { name: "destination", many: true, doc: "A syslog receiver.", keys: DESTINATION },
     Table { name: "log", many: false, doc: "The relay's own log.", keys: LOG },
+    Table {
+        name: "control",
+        many: false,
+        doc: "How commands reach the relay while it runs.",
+        keys: CONTROL,
+    },
 ];
 
 static SPOOL: &[Key] = &[
@@ -360,3 +366,9 @@ static LOG: &[Key] = &[
     text("level", Text("info"), "error, warn, info, debug, trace or off; or target=level pairs."),
     text("format", Text("text"), "Form of a line: text or json."),
 ];
+
+static CONTROL: &[Key] = &[path(
+    "socket",
+    Derived("control.sock in the spool directory"),
+    "Unix socket of the relay, for its user and group; a path of at most 104 bytes.",
+)];

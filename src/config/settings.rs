@@ -1,6 +1,6 @@
 //! What the configuration means: every value checked, every default filled in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
@@ -18,6 +18,17 @@ pub struct Settings {
     pub destinations: Vec<Destination>,
     /// How the relay logs.
     pub log: LogSettings,
+    /// How commands reach it.
+    pub control: ControlSettings,
+}
+
+/// What concerns this machine alone: enough for commands about a spool.
+#[derive(Clone, Debug)]
+pub struct LocalSettings {
+    /// Where logs wait.
+    pub spool: SpoolSettings,
+    /// How a relay that runs is reached.
+    pub control: ControlSettings,
 }
 
 /// The `[spool]` table.
@@ -274,6 +285,21 @@ pub struct LogSettings {
     pub level: String,
     /// Form of a line.
     pub format: LogFormat,
+}
+
+/// The `[control]` table.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ControlSettings {
+    /// Path of the control socket. One that was written has at most
+    /// [`crate::control::LONGEST_PATH`] bytes; one that follows from the spool may have more.
+    pub socket: PathBuf,
+}
+
+impl ControlSettings {
+    /// What holds where nothing is written: `control.sock` in the spool directory.
+    pub fn of_spool(dir: &Path) -> Self {
+        Self { socket: dir.join("control.sock") }
+    }
 }
 
 /// Form of the relay's own log lines.

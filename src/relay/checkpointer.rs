@@ -21,7 +21,7 @@ use super::status::add;
 use super::{chain, stopped_for};
 use crate::config::{Checkpoint, Handover};
 use crate::sls::{Advice, Cursor};
-use crate::spool::Receipt;
+use crate::spool::{Receipt, crash};
 
 /// How long a shard that is wanted elsewhere waits for its last commit.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -184,6 +184,7 @@ impl Checkpointer {
             }
             self.pause(Duration::ZERO).await?;
         }
+        crash::point("intent-durable");
         Ok(())
     }
 
@@ -191,6 +192,7 @@ impl Checkpointer {
     async fn commit(&mut self, receipt: &Receipt) -> Result<(), Committed> {
         let shard = Arc::clone(&self.shard);
         let cursor = Cursor::new(receipt.next_cursor());
+        crash::point("commit-due");
         while let Err(error) = shard.commit(&cursor).await {
             let wait = match error.advice() {
                 Advice::NotOwner => {
@@ -205,11 +207,13 @@ impl Checkpointer {
             }
             self.pause(wait).await?;
         }
+        crash::point("commit-taken");
         self.backoff.reset();
         self.give_up = None;
         self.outage.recovered(Instant::now());
         add(&shard.counters.commits, 1);
         shard.spool.committed(shard.key.clone(), receipt.next_cursor().to_owned());
+        crash::point("commit-noted");
         if self.commits.back().map(String::as_str) != Some(receipt.next_cursor()) {
             self.commits.push_back(receipt.next_cursor().to_owned());
         }

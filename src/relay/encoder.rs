@@ -6,10 +6,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::backoff::{Outage, Say};
+use super::feed::Feed;
 use super::notice::is_notice;
+use super::replay::Replay;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
@@ -36,13 +40,15 @@ pub(crate) struct Mark {
 pub(crate) struct Chunk {
     pub(crate) frames: Frames,
     pub(crate) after: Mark,
+    /// How many logs these are, those that nobody could format included.
+    pub(crate) logs: u64,
     /// Logs by shard, for the counters.
     pub(crate) key: spool::ShardKey,
 }
 
 /// Starts an encoder at `from`. It ends when the receiver is dropped.
 pub(crate) fn spawn(
-    spool: Spool,
+    feed: Feed,
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     from: Mark,
@@ -56,12 +62,15 @@ pub(crate) fn spawn(
             Scheme::Udp => None,
             Scheme::Tcp => Some(destination.framing),
         },
-        spool,
+        spool: feed.spool,
+        replay: feed.replay,
         destination,
         counters,
         sender,
         from,
         raw: Vec::new(),
+        since: Instant::now(),
+        logs: 0,
     };
     std::thread::Builder::new().name("encoder".to_owned()).spawn(move || encoder.run(&runtime))?;
     Ok(chunks)
@@ -69,6 +78,7 @@ pub(crate) fn spawn(
 
 struct Encoder {
     spool: Spool,
+    replay: Option<Arc<Replay>>,
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     formatter: Formatter,
@@ -78,6 +88,9 @@ struct Encoder {
     sender: Sender<Chunk>,
     from: Mark,
     raw: Vec<u8>,
+    /// When this encoder began, and the logs it has sent since.
+    since: Instant,
+    logs: u64,
 }
 
 /// The sender does not want any more.
@@ -86,10 +99,29 @@ struct Done;
 impl Encoder {
     fn run(mut self, runtime: &tokio::runtime::Handle) {
         let mut durable = self.spool.durable();
-        let mut reader = self.spool.delivery_reader(self.from.position.seq);
+        let from = self.from.position.seq;
+        let mut reader = match &self.replay {
+            Some(_) => self.spool.reader(from),
+            None => self.spool.delivery_reader(from),
+        };
+        let mut outage = Outage::default();
         loop {
             durable.mark_unchanged();
-            let done = match reader.read() {
+            if let Some(replay) = &self.replay {
+                match replay.next(reader.position()) {
+                    Some(seq) if seq == reader.position() => {}
+                    Some(seq) => reader.seek(seq),
+                    None => return self.end(),
+                }
+            }
+            let read = reader.read();
+            if read.is_ok()
+                && let Some(lasted) = outage.recovered(Instant::now())
+            {
+                tracing::info!(destination = %self.destination.name, seconds = lasted.as_secs(), "the spool can be read again");
+            }
+            let done = match read {
+                Ok(Some(Item::Batch(batch))) if !self.belongs(&batch.header) => false,
                 Ok(Some(Item::Batch(batch))) => self.encode(*batch).is_err(),
                 Ok(Some(Item::Damage(damage))) => {
                     tracing::error!(destination = %self.destination.name, code = "spool.damage", segment = format!("{:016x}", damage.segment), from = damage.from, to = damage.to, first_seq = damage.first_seq, end_seq = damage.end_seq, "bytes of the spool do not check any more; they are kept in the spool's quarantine, and delivery goes on behind them");
@@ -109,13 +141,12 @@ impl Encoder {
                     }
                 }),
                 Err(error) => {
-                    tracing::error!(destination = %self.destination.name, code = error.code(), "{}; tried again", super::chain(&error));
-                    // A key comes with a restart: it is said now and then, not every second.
-                    let keyless = matches!(error, spool::Error::KeyMissing { .. });
-                    let pause = std::time::Duration::from_secs(if keyless { 60 } else { 1 });
+                    if outage.failed(Instant::now()) != Say::Nothing {
+                        tracing::error!(destination = %self.destination.name, code = error.code(), "{}; delivery waits, the same is read again and nothing is passed over", super::chain(&error));
+                    }
                     runtime.block_on(async {
                         tokio::select! {
-                            () = tokio::time::sleep(pause) => false,
+                            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => false,
                             () = self.sender.closed() => true,
                         }
                     })
@@ -151,6 +182,9 @@ impl Encoder {
         let project = source_name(header);
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
+        let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
+        let wanted = self.replay.as_ref().and_then(|replay| replay.wanted(header, raw));
+        let mut logs = 0;
         for (number, group) in walk::groups(raw).flatten().enumerate() {
             tags.clear();
             tags.extend(group.tags());
@@ -162,6 +196,7 @@ impl Encoder {
                 if index <= skip {
                     continue;
                 }
+                let last = index == header.logs;
                 fields.clear();
                 fields.extend(log.fields());
                 let line = LogLine {
@@ -179,16 +214,35 @@ impl Encoder {
                         approximate: cursor.is_none(),
                     },
                 };
+                if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
+                    continue;
+                }
                 self.append(&line, is_notice(header, group.topic), &mut frames);
-                let last = index == header.logs;
-                if frames.len() >= CHUNK && !last {
+                logs += 1;
+                if (frames.len() >= CHUNK || logs >= burst) && !last {
                     let position = Position { seq: header.seq, index };
                     let after = Mark { position, log: header.first_log + u64::from(index) };
-                    self.send(std::mem::take(&mut frames), after, header)?;
+                    self.send(std::mem::take(&mut frames), after, logs, header.key.clone())?;
+                    logs = 0;
                 }
             }
         }
-        self.send(frames, end_of(header), header)
+        self.send(frames, end_of(header), logs, header.key.clone())
+    }
+
+    /// Whether a replay wants the batch; delivery wants every one.
+    fn belongs(&self, header: &BatchHeader) -> bool {
+        let next = self.replay.as_ref().map(|replay| replay.next(header.seq));
+        next.is_none_or(|next| next == Some(header.seq))
+    }
+
+    /// The end of a replay: behind it nothing is left to send.
+    fn end(mut self) {
+        if let Some(replay) = &self.replay {
+            let after = Mark { position: replay.end(), log: 0 };
+            let nowhere = spool::ShardKey { source: String::new(), shard: 0 };
+            let _ = self.send(Frames::default(), after, 0, nowhere);
+        }
     }
 
     /// Formats one log. A panic costs this log its format, not the relay its life.
@@ -240,12 +294,30 @@ impl Encoder {
                 return Err(Done);
             }
         }
-        self.send(Frames::default(), end_of(header), header)
+        self.send(Frames::default(), end_of(header), 0, header.key.clone())
     }
 
-    fn send(&mut self, frames: Frames, after: Mark, header: &BatchHeader) -> Result<(), Done> {
-        let chunk = Chunk { frames, after, key: header.key.clone() };
-        self.sender.blocking_send(chunk).map_err(|_| Done)
+    fn send(
+        &mut self,
+        frames: Frames,
+        mut after: Mark,
+        logs: u32,
+        key: spool::ShardKey,
+    ) -> Result<(), Done> {
+        let logs = u64::from(logs);
+        if let Some(replay) = &self.replay {
+            loop {
+                let pause = replay.pause(self.since, self.logs);
+                if pause.is_zero() || self.sender.is_closed() {
+                    break;
+                }
+                std::thread::sleep(pause.min(std::time::Duration::from_millis(100)));
+            }
+            // Only what is sent counts; it goes on where an encoder before this one ended.
+            after.log = self.from.log + self.logs + logs;
+        }
+        self.logs += logs;
+        self.sender.blocking_send(Chunk { frames, after, logs, key }).map_err(|_| Done)
     }
 }
 

@@ -16,6 +16,7 @@ use super::shard::Shard;
 use super::status::add;
 use super::unreadable::{Trials, Verdict};
 use super::until::{End, end_of, is_near, is_reached};
+use super::waiting::waits;
 use crate::sls::{Advice, Cursor, Error, PullAnswer, PullRequest, Room};
 use crate::spool::{self, Batch, Receipt, Tenure};
 
@@ -389,13 +390,23 @@ impl Fetcher {
         if !moved && !due {
             return true;
         }
-        let progress = (cursor.as_str().to_owned(), next_cursor.to_owned());
-        match self.shard.spool.progress(tenure, progress.0, progress.1).await {
-            Ok(receipt) => self.receipts.send(receipt).await.is_ok(),
-            Err(error) => {
-                self.spool_failed(&error);
-                // The position was not stored: the same pull is made again from it.
-                !moved
+        loop {
+            let (from, to) = (cursor.as_str().to_owned(), next_cursor.to_owned());
+            match self.shard.spool.progress(tenure, from, to).await {
+                Ok(receipt) => {
+                    self.recovered();
+                    return self.receipts.send(receipt).await.is_ok();
+                }
+                // A shard that cannot be moved is kept: nobody else could do it better.
+                Err(error @ spool::Error::Io { .. }) => {
+                    if !self.is_tried_again(&error).await {
+                        return false;
+                    }
+                }
+                Err(error) => {
+                    self.spool_failed(&error);
+                    return !moved;
+                }
             }
         }
     }
@@ -428,7 +439,8 @@ impl Fetcher {
 
     pub(super) fn spool_failed(&mut self, error: &spool::Error) -> Duration {
         if self.outage.failed(Instant::now()) != Say::Nothing {
-            tracing::warn!(source = %self.shard.source.name, shard = self.shard.key.shard, code = error.code(), "{}", chain(error));
+            let left = self.shard.of_source.retention_left.load(Ordering::Relaxed);
+            tracing::warn!(source = %self.shard.source.name, shard = self.shard.key.shard, code = error.code(), "{}", waits(error, left));
         }
         self.backoff.next(Duration::ZERO)
     }

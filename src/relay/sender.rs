@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::{Backoff, Outage, Say};
 use super::connection::Connection;
 use super::encoder::{self, Chunk, Mark};
+use super::feed::Feed;
 use super::status::{Counters, DestinationCounters, ShardCounters, add};
 use super::{chain, stopped_for};
 use crate::config::Destination;
-use crate::spool::Spool;
+use crate::spool::crash;
 use crate::syslog::{DrainError, DrainPlan, DrainSettings, Positions, SendError};
 
 /// Unanswered drains in a row before the receiver counts as one that never answers.
@@ -31,7 +32,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// The task of one destination.
 pub(crate) struct Sender {
     destination: Arc<Destination>,
-    spool: Spool,
+    feed: Feed,
     counters: Arc<DestinationCounters>,
     shards: Arc<Counters>,
     positions: Positions<Mark>,
@@ -59,15 +60,14 @@ enum End {
 }
 
 impl Sender {
-    /// A sender at the position that the spool has for the destination.
+    /// A sender at the beginning of its feed.
     pub(crate) fn new(
         destination: Arc<Destination>,
-        spool: Spool,
+        feed: Feed,
         shards: Arc<Counters>,
         stop: CancellationToken,
     ) -> Self {
-        let delivered = spool.delivered(&destination.name).unwrap_or_default();
-        let start = Mark { position: delivered.position, log: delivered.log };
+        let start = feed.start(&destination);
         let settings = DrainSettings {
             bytes: destination.drain_bytes,
             every: destination.drain_every,
@@ -78,7 +78,7 @@ impl Sender {
         Self {
             counters,
             destination,
-            spool,
+            feed,
             shards,
             positions: Positions::new(start),
             plan: DrainPlan::new(settings),
@@ -92,13 +92,13 @@ impl Sender {
         }
     }
 
-    /// Delivers until told to stop; returns when what was written is confirmed, or when the
-    /// time for that is over.
+    /// Delivers until told to stop, or to the end of a feed that has one; returns when what was
+    /// written is confirmed, or when the time for that is over.
     pub(crate) async fn run(mut self) -> std::io::Result<()> {
         let stop = self.stop.clone();
         let name = self.destination.name.clone();
         tracing::info!(destination = %name, to = %self.destination.target, position = %self.positions.confirmed().position, "delivery starts");
-        while !stop.is_cancelled() {
+        while !stop.is_cancelled() && !self.feed.is_over(self.positions.confirmed()) {
             if !self.wait_for_reason_to_connect().await {
                 break;
             }
@@ -142,11 +142,9 @@ impl Sender {
                 None => std::future::pending().await,
             }
         };
-        let mut durable = self.spool.durable();
-        let sent = self.positions.written().position.seq;
         tokio::select! {
             () = probe => true,
-            _ = durable.wait_for(|next| *next > sent) => true,
+            () = self.feed.more_than(self.positions.written()) => true,
             () = self.stop.cancelled() => false,
         }
     }
@@ -167,6 +165,9 @@ impl Sender {
             let now = Instant::now();
             self.positions.alive(now);
             self.settle(now);
+            if self.feed.is_over(self.positions.confirmed()) {
+                return Ok(self.drain(connection).await);
+            }
             if !connection.is_datagram() && self.plan.due(now).is_some() {
                 return Ok(self.drain(connection).await);
             }
@@ -192,10 +193,13 @@ impl Sender {
                     }
                     return Ok(End::Broken(error));
                 }
-                chunk = next(&mut self.chunks, &self.spool, &self.destination, &self.counters, self.positions.written()) => chunk?,
+                chunk = next(&mut self.chunks, &self.feed, &self.destination, &self.counters, self.positions.written()) => chunk?,
                 () = tokio::time::sleep_until(wake.into()) => continue,
             };
             let Some(chunk) = chunk else {
+                if self.feed.ends() {
+                    return Ok(self.drain(connection).await);
+                }
                 // The encoder ended by itself: that is a panic, and recovery is a restart.
                 return Err(std::io::Error::other("the encoder of a destination ended"));
             };
@@ -215,8 +219,9 @@ impl Sender {
     }
 
     fn wrote(&mut self, chunk: Chunk, datagram: bool) {
+        crash::point("chunk-written");
         let now = Instant::now();
-        let logs = chunk.after.log.saturating_sub(self.positions.written().log);
+        let logs = chunk.logs;
         self.positions.wrote(chunk.after);
         self.counters.next.store(chunk.after.position.seq, Ordering::Relaxed);
         if !datagram {
@@ -247,6 +252,7 @@ impl Sender {
     /// Everything written was read by the receiver.
     fn drained(&mut self) {
         self.unanswered = 0;
+        crash::point("logs-proven");
         self.positions.prove(self.positions.written(), Instant::now());
         self.plan.reset();
     }
@@ -269,8 +275,12 @@ impl Sender {
     }
 
     fn broken(&mut self, error: &SendError) -> Duration {
-        let waiting =
-            self.spool.durable().borrow().saturating_sub(self.positions.confirmed().position.seq);
+        let waiting = self
+            .feed
+            .spool
+            .durable()
+            .borrow()
+            .saturating_sub(self.positions.confirmed().position.seq);
         add(&self.counters.failures, 1);
         self.counters.failing.store(true, Ordering::Relaxed);
         match self.outage.failed(Instant::now()) {
@@ -305,7 +315,9 @@ impl Sender {
         let Some(mark) = self.positions.settle(now, self.destination.settle) else { return };
         self.backoff.reset();
         self.plan.confirmed();
-        self.spool.ack(&self.destination.name, mark.position, mark.log);
+        crash::point("logs-confirmed");
+        self.feed.confirmed(&self.destination, mark);
+        crash::point("acks-noted");
         while let Some((after, logs, shard)) = self.unconfirmed.front() {
             if *after > mark {
                 break;
@@ -338,14 +350,14 @@ impl Sender {
 /// The next chunk, from a new encoder where there is none.
 async fn next(
     chunks: &mut Option<Receiver<Chunk>>,
-    spool: &Spool,
+    feed: &Feed,
     destination: &Arc<Destination>,
     counters: &Arc<DestinationCounters>,
     from: Mark,
 ) -> std::io::Result<Option<Chunk>> {
     if chunks.is_none() {
         let (destination, counters) = (Arc::clone(destination), Arc::clone(counters));
-        *chunks = Some(encoder::spawn(spool.clone(), destination, counters, from)?);
+        *chunks = Some(encoder::spawn(feed.clone(), destination, counters, from)?);
     }
     match chunks {
         Some(chunks) => Ok(chunks.recv().await),

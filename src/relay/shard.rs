@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkpointer::{self, Committed};
 use super::fetcher::{self, Fetcher};
-use super::status::{ShardCounters, UNKNOWN};
+use super::status::{ShardCounters, SourceCounters, UNKNOWN};
 use crate::config::Source;
 use crate::sls::{CheckpointState, Client, Cursor, Error, PullBudget};
 use crate::spool::{self, ShardKey, Spool};
@@ -24,6 +24,8 @@ pub(crate) struct Shard {
     pub(crate) key: ShardKey,
     pub(crate) consumer: String,
     pub(crate) counters: Arc<ShardCounters>,
+    /// Of the source: how long SLS keeps what was not pulled.
+    pub(crate) of_source: Arc<SourceCounters>,
     pub(crate) budget: PullBudget,
     /// The checkpoint that the server had when the shard was taken.
     pub(crate) found: Mutex<Option<Cursor>>,

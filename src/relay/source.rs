@@ -290,6 +290,7 @@ impl Running {
             client: self.source.client.clone(),
             spool: self.source.spool.clone(),
             counters: self.source.counters.shard(&key),
+            of_source: self.source.counters.source(&settings.name),
             key,
             consumer: self.source.consumer.clone(),
             budget: self.source.budget.clone(),

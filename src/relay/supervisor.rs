@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::feed::Feed;
 use super::name::{NameLock, consumer_name};
 use super::sender::Sender;
 use super::source::{self, Source};
@@ -129,8 +130,8 @@ impl Relay {
         };
         for destination in settings.destinations {
             let stop = relay.stop_senders.clone();
-            let sender =
-                Sender::new(Arc::new(destination), spool.clone(), Arc::clone(&counters), stop);
+            let feed = Feed { spool: spool.clone(), replay: None };
+            let sender = Sender::new(Arc::new(destination), feed, Arc::clone(&counters), stop);
             relay.senders.spawn(sender.run());
         }
         for settings in settings.sources {
@@ -285,7 +286,7 @@ fn report(spool: &Spool, opened: &spool::Opened) {
             to = damage.to,
             first_seq = damage.first_seq,
             end_seq = damage.end_seq,
-            "bytes of the spool do not check any more"
+            "bytes of the spool do not check any more; they are kept in its quarantine"
         );
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 
+use super::crash;
 use super::entry::{self, BatchHeader, Seq};
 use super::state::State;
 
@@ -47,7 +48,9 @@ impl Catalog {
                     reason,
                     "the spool's catalog does not open; it is set aside and built anew from the segments"
                 );
+                crash::point("catalog-unusable");
                 catalog.set_aside();
+                crash::point("catalog-aside");
                 open(dir).ok()
             }
         };

@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::crash;
+
 /// Bytes of one write call at most. A call of several MiB lets the page cache take its largest
 /// pages, and they can be so dear that groups of eight 512 KiB batches went at half the speed
 /// (`benches/spool.rs`); smaller calls cost nothing.
@@ -28,6 +30,10 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Durable after [`Self::sync_dir`].
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Writes the bytes of a file from `from` to `to` again as they are, durable on return. A
+    /// sync that failed, for this process or one before it, may have left pages that the
+    /// kernel takes for written: only writing them again makes the next sync write them.
+    fn write_again(&self, path: &Path, from: u64, to: u64) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Bytes allocated by everything below the spool directory but `except`.
@@ -107,6 +113,20 @@ impl Disk for OsDisk {
         std::fs::remove_file(self.root.join(path))
     }
 
+    fn write_again(&self, path: &Path, from: u64, to: u64) -> io::Result<()> {
+        // Not for appending: then the system would write at the end, whatever the offset.
+        let file = OpenOptions::new().read(true).write(true).open(self.root.join(path))?;
+        let mut chunk = vec![0; 256 << 10];
+        let mut at = from;
+        while at < to {
+            let want = chunk.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
+            FileExt::read_exact_at(&file, &mut chunk[..want], at)?;
+            FileExt::write_all_at(&file, &chunk[..want], at)?;
+            at += want as u64;
+        }
+        file.sync_data()
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(self.root.join(path))?.sync_all()
     }
@@ -159,6 +179,7 @@ impl DiskFile for File {
                 let (now, later) = rest.split_at(room);
                 slices.push(IoSlice::new(now));
                 write_all(&mut file, &mut slices)?;
+                crash::point("write-split");
                 slices.clear();
                 (rest, room) = (later, WRITE_BYTES);
             }
@@ -210,6 +231,17 @@ impl DiskFile for File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_written_again_stay_where_and_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = OsDisk::new(dir.path());
+        let bytes: Vec<u8> = (0..700_000u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        disk.create(Path::new("file")).unwrap().append(&[&bytes]).unwrap();
+        disk.write_again(Path::new("file"), 5000, 700_000).unwrap();
+        assert!(std::fs::read(dir.path().join("file")).unwrap() == bytes);
+        disk.write_again(Path::new("file"), 0, 700_001).unwrap_err();
+    }
 
     #[test]
     fn parts_longer_than_one_write_call_arrive_whole_and_in_order() {

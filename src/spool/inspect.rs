@@ -1,27 +1,47 @@
-//! Looking into a spool directory without changing it: segments only, never the catalog.
+//! Looking into a spool without changing it: segments only, never the catalog.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::disk::{Disk, OsDisk};
+use super::catalog::Catalog;
+use super::counting::CountingDisk;
+use super::disk::{Disk, DiskFile, OsDisk};
+use super::entry::Seq;
 use super::error::Error;
+use super::headers::SegmentHeaders;
+pub use super::headers::{Headers, Met, Stored};
 use super::keys::Keys;
+use super::ledger;
 use super::reader::Reader;
-use super::recover::{Damage, recover};
+use super::recover::{Damage, QUARANTINE, recover};
 use super::scan::Bodies;
 use super::shared::Shared;
-use super::state::State;
-use super::{Seq, catalog::Catalog, segment};
+use super::state::{SegmentInfo, State};
+pub use super::verify::Verified;
+use super::{Spool, segment};
 
-/// A spool as its segments tell it, at one moment.
+/// A spool at one moment: that of a directory, as its segments tell it, or that of the spool
+/// this process has open. What becomes durable later is not part of it; see [`Self::newer`].
 pub struct Inspection {
     shared: Arc<Shared>,
-    /// Damage in the newest segments, and missing files.
+    live: Option<Spool>,
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    read: Arc<AtomicU64>,
+    state: State,
+    /// Damage in the newest segments, and missing files. Of an open spool nothing is known here:
+    /// what it found when it was opened is in its ledger.
     pub damage: Vec<Damage>,
     /// Bytes behind the last whole group.
     pub unfinished_bytes: u64,
     /// Bytes allocated by everything in the directory.
     pub used_bytes: u64,
+    /// The quota in bytes, of an open spool.
+    pub max_bytes: Option<u64>,
+    /// The failure of the disk that still stands, of an open spool.
+    pub last_error: Option<String>,
 }
 
 impl Inspection {
@@ -33,31 +53,109 @@ impl Inspection {
         Self::with_keys(dir, Keys::default())
     }
 
-    /// The same for a spool that may be encrypted.
+    /// The same with what the bodies of an encrypted spool are read with. Without the key of a
+    /// body everything but that body can be read.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn with_keys(dir: &Path, keys: Keys) -> Result<Self, Error> {
-        let disk = OsDisk::new(dir);
-        let found = recover(&disk, Bodies::Last).map_err(|error| match error {
+        Self::open_counting(dir, Arc::default(), keys)
+    }
+
+    fn open_counting(dir: &Path, read: Arc<AtomicU64>, keys: Keys) -> Result<Self, Error> {
+        let files = OsDisk::new(dir);
+        let used_bytes = files.used_beside(Path::new("-"));
+        let disk: Arc<dyn Disk> = Arc::new(CountingDisk::new(Arc::new(files), Arc::clone(&read)));
+        let found = recover(disk.as_ref(), Bodies::Last).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Error::io("find a spool in", dir, source)
             }
             other => other,
         })?;
-        let beside = disk.used_beside(Path::new(segment::DIR));
-        let segments = OsDisk::new(dir.join(segment::DIR)).used_beside(Path::new("-"));
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        let (damage, unfinished_bytes) = (found.damage, found.cut);
-        let shared =
-            Shared::new(disk, Catalog::none(), found.state, found.highest, Arc::default(), keys);
-        let used_bytes = beside + segments;
-        Ok(Self { shared: Arc::new(shared), damage, unfinished_bytes, used_bytes })
+        let (damage, unfinished_bytes, state) = (found.damage, found.cut, found.state);
+        let shared = Shared::new(
+            Arc::clone(&disk),
+            Catalog::none(),
+            state.clone(),
+            found.highest,
+            Arc::default(),
+            keys,
+        );
+        Ok(Self {
+            shared: Arc::new(shared),
+            live: None,
+            dir: dir.to_owned(),
+            disk,
+            read,
+            state,
+            damage,
+            unfinished_bytes,
+            used_bytes,
+            max_bytes: None,
+            last_error: None,
+        })
+    }
+
+    fn of_open(spool: &Spool, read: Arc<AtomicU64>) -> Self {
+        let status = spool.status();
+        let disk = CountingDisk::new(spool.shared.disk_handle(), Arc::clone(&read));
+        Self {
+            shared: Arc::clone(&spool.shared),
+            live: Some(spool.clone()),
+            dir: spool.dir.clone(),
+            disk: Arc::new(disk),
+            read,
+            state: status.state,
+            damage: Vec::new(),
+            unfinished_bytes: 0,
+            used_bytes: status.used_bytes,
+            max_bytes: Some(status.max_bytes),
+            last_error: status.last_error,
+        }
+    }
+
+    /// The same spool as it is now. Bytes read go on being counted.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn newer(&self) -> Result<Self, Error> {
+        let read = Arc::clone(&self.read);
+        match &self.live {
+            Some(spool) => Ok(Self::of_open(spool, read)),
+            None => Self::open_counting(&self.dir, read, self.shared.keys.clone()),
+        }
+    }
+
+    /// Blocks until [`Self::newer`] may show more batches, `longest` at most; whether it may.
+    /// A directory tells nothing: after `longest` it has to be opened again.
+    pub fn wait(&self, longest: Duration) -> bool {
+        match &self.live {
+            Some(spool) => super::wait::changed(&mut spool.durable(), self.state.next_seq, longest),
+            None => {
+                std::thread::sleep(longest);
+                true
+            }
+        }
+    }
+
+    /// Whether this is the spool that this process has open.
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// The spool directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Bytes read from files since this was opened, by it and those newer.
+    pub fn read_bytes(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// Positions, segments, numbers.
     pub fn state(&self) -> State {
-        self.shared.lock().state.clone()
+        self.state.clone()
     }
 
     /// Reads batches from `seq` on.
@@ -65,12 +163,119 @@ impl Inspection {
         Reader::new(Arc::clone(&self.shared), seq)
     }
 
-    /// The same with bodies as they are stored, which needs no key: for headers and copies.
-    pub fn stored(&self, seq: Seq) -> Reader {
-        self.reader(seq).stored()
+    /// The segments, oldest first, with the times and numbers of what they hold.
+    pub fn segments(&self) -> impl Iterator<Item = (u64, SegmentInfo)> + use<'_> {
+        self.state.segments.iter().map(|(id, info)| (*id, *info))
     }
 
-    pub(crate) fn disk(&self) -> &dyn Disk {
-        self.shared.disk()
+    /// The batches from `from` to before `to` without their bodies, and damage among them.
+    /// Segments that are not `wanted` are passed over unread.
+    pub fn headers(
+        &self,
+        from: Seq,
+        to: Seq,
+        mut wanted: impl FnMut(&SegmentInfo) -> bool,
+    ) -> Headers<'_> {
+        let overlaps = |info: &SegmentInfo| info.end_seq > from && info.first_seq < to;
+        let chosen = self.segments().filter(|(_, info)| overlaps(info) && wanted(info));
+        Headers::new(self, chosen.collect(), from..to)
+    }
+
+    /// Batch `seq`, the damage in which it lay, or nothing where the spool holds neither.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a segment cannot be read.
+    pub fn batch(&self, seq: Seq) -> Result<Option<Met>, Error> {
+        self.headers(seq, seq.saturating_add(1), |_| true).next().transpose()
+    }
+
+    /// The lines of the ledger, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read.
+    pub fn ledger(&self) -> Result<Vec<serde_json::Value>, Error> {
+        ledger::read(&self.dir)
+    }
+
+    /// Names and lengths of the files in the quarantine, in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read.
+    pub fn quarantine(&self) -> Result<Vec<(String, u64)>, Error> {
+        let names = match self.disk.list(Path::new(QUARANTINE)) {
+            Ok(names) => names,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(Error::io("list", QUARANTINE, error)),
+        };
+        let mut files = Vec::new();
+        // What an interrupted copy left is no copy.
+        for name in names.into_iter().filter(|name| !name.ends_with(".partial")) {
+            let length = self.quarantined(&name)?.len();
+            files.push((name.clone(), length.map_err(|e| Error::io("read", name, e))?));
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// A file in the quarantine. `name` must be one that [`Self::quarantine`] gives.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be opened.
+    pub fn quarantined(&self, name: &str) -> Result<Arc<dyn DiskFile>, Error> {
+        let path = Path::new(QUARANTINE).join(name);
+        self.disk.open(&path, false).map_err(|e| Error::io("open", path, e))
+    }
+
+    /// The batches of one segment. The only place that decides how they are found.
+    pub(crate) fn headers_of(
+        &self,
+        id: u64,
+        info: &SegmentInfo,
+    ) -> Result<Segment<SegmentHeaders>, Error> {
+        Ok(match self.segment(id, info)? {
+            Segment::There(file) => {
+                let keys = self.shared.keys.clone();
+                Segment::There(SegmentHeaders::new(file, id, *info, keys)?)
+            }
+            Segment::Missing(damage) => Segment::Missing(damage),
+            Segment::Removed => Segment::Removed,
+        })
+    }
+
+    pub(crate) fn segment(
+        &self,
+        id: u64,
+        info: &SegmentInfo,
+    ) -> Result<Segment<Arc<dyn DiskFile>>, Error> {
+        let path = segment::path(id);
+        match self.disk.open(&path, false) {
+            Ok(file) => Ok(Segment::There(file)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let missing = match &self.live {
+                    Some(_) => self.shared.lock().state.segments.contains_key(&id),
+                    None => self.damage.iter().any(|damage| damage.segment == id),
+                };
+                let (first_seq, end_seq) = (info.first_seq, info.end_seq);
+                let damage = Damage { segment: id, from: 0, to: info.length, first_seq, end_seq };
+                Ok(if missing { Segment::Missing(damage) } else { Segment::Removed })
+            }
+            Err(error) => Err(Error::io("open", path, error)),
+        }
+    }
+}
+
+/// A segment when it is opened.
+pub(crate) enum Segment<T> {
+    There(T),
+    /// It should be there.
+    Missing(Damage),
+    /// The spool has removed it since: everything in it is delivered.
+    Removed,
+}
+
+impl Spool {
+    /// The spool as it is now, to look into. Never past what is durable.
+    pub fn inspection(&self) -> Inspection {
+        Inspection::of_open(self, Arc::default())
     }
 }

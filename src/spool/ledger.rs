@@ -4,6 +4,7 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::{Compression, ShardKey};
 use super::error::Error;
@@ -158,19 +159,29 @@ pub fn read(dir: &Path) -> Result<Vec<serde_json::Value>, Error> {
 /// A new file beside `copy`, or nothing where the whole copy is there already. What an
 /// attempt that failed has left is thrown away.
 fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>, Error> {
-    if disk.open(copy, false).is_ok() {
-        return Ok(None);
+    match disk.open(copy, false) {
+        Ok(_) => {
+            // The attempt that gave it its name may have failed to make that durable.
+            disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))?;
+            return Ok(None);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io("open", copy, error)),
     }
     let partial = copy.with_extension("partial");
     let _ = disk.remove(&partial);
     let file = disk.create(&partial).map_err(|e| Error::io("create", &partial, e))?;
+    crash::point("copy-begun");
     Ok(Some(file))
 }
 
 /// Gives a whole copy its name, durable on return.
 fn end_copy(disk: &dyn Disk, copy: &Path, file: &dyn DiskFile) -> Result<(), Error> {
+    crash::point("copy-noted");
     file.sync().map_err(|e| Error::io("sync", copy, e))?;
+    crash::point("copy-synced");
     disk.rename(&copy.with_extension("partial"), copy).map_err(|e| Error::io("name", copy, e))?;
+    crash::point("copy-named");
     disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))
 }
 
@@ -178,6 +189,7 @@ fn end_copy(disk: &dyn Disk, copy: &Path, file: &dyn DiskFile) -> Result<(), Err
 pub(crate) fn note(disk: &dyn Disk, what: &serde_json::Value) -> Result<(), Error> {
     let path = Path::new(LEDGER);
     let fail = |action| move |e| Error::io(action, LEDGER, e);
+    crash::point("ledger-due");
     let mut line = what.clone();
     if let Some(fields) = line.as_object_mut() {
         fields.insert("at".to_owned(), jiff::Timestamp::now().to_string().into());
@@ -185,17 +197,21 @@ pub(crate) fn note(disk: &dyn Disk, what: &serde_json::Value) -> Result<(), Erro
     let file = match disk.open(path, true) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let file = disk.create(path).map_err(fail("create"))?;
-            disk.sync_dir(Path::new("")).map_err(fail("sync"))?;
-            file
+            disk.create(path).map_err(fail("create"))?
         }
         Err(error) => return Err(Error::io("open", LEDGER, error)),
     };
     // A crash may have left half a line at the end, which must not swallow this one.
     let mut last = [b'\n'];
     let end = file.len().map_err(fail("read"))?;
+    if end == 0 {
+        disk.sync_dir(Path::new("")).map_err(fail("sync"))?;
+    }
     file.read_at(&mut last, end.saturating_sub(1)).map_err(fail("read"))?;
     let before: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
     file.append(&[before, line.to_string().as_bytes(), b"\n"]).map_err(fail("write"))?;
-    file.sync().map_err(fail("sync"))
+    crash::point("ledger-written");
+    file.sync().map_err(fail("sync"))?;
+    crash::point("ledger-synced");
+    Ok(())
 }

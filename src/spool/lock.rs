@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::crash;
 use super::error::Error;
 
 /// Held as long as the process owns the spool. The system releases it when the process
@@ -69,9 +70,11 @@ pub fn identity(dir: &Path) -> Result<String, Error> {
     let new = dir.join("identity.new");
     let written = File::create(&new)
         .and_then(|mut file| file.write_all(made.as_bytes()).and_then(|()| file.sync_all()))
+        .inspect(|()| crash::point("identity-written"))
         .and_then(|()| std::fs::rename(&new, &path))
         .and_then(|()| File::open(dir)?.sync_all());
     written.map_err(|e| Error::io("write", path, e))?;
+    crash::point("identity-named");
     Ok(made)
 }
 

@@ -32,11 +32,14 @@
 
 mod catalog;
 mod command;
+mod counting;
+pub mod crash;
 pub mod disk;
 mod entry;
 mod error;
 mod format;
 pub mod fuzz;
+mod headers;
 pub mod inspect;
 mod keys;
 mod ledger;
@@ -53,6 +56,8 @@ mod shared;
 pub mod sim;
 mod spans;
 mod state;
+mod verify;
+mod wait;
 mod writer;
 
 #[cfg(test)]
@@ -76,6 +81,7 @@ pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;
 pub use retention::Retention;
+pub use shared::Pin;
 pub use spans::{Span, Spans};
 pub use state::{Delivered, Dropped, SegmentInfo, ShardState, State};
 
@@ -338,6 +344,11 @@ impl Spool {
     /// ones.
     pub fn delivery_reader(&self, seq: Seq) -> Reader {
         Reader::delivering(Arc::clone(&self.shared), seq)
+    }
+
+    /// Keeps batch `seq` and everything behind it until the pin is dropped.
+    pub fn pin(&self, seq: Seq) -> Pin {
+        self.shared.pin(seq)
     }
 
     /// The number after the newest durable batch, and its changes.

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use super::catalog::{Catalog, CatalogEntry};
+use super::crash;
 use super::disk::{Disk, OsDisk};
 use super::entry::{Header, Indexed};
 use super::error::Error;
 use super::keys::Keys;
+use super::ledger;
 use super::lock::Lock;
 use super::quota::Quota;
 use super::recover::{Damage, QUARANTINE, recover};
@@ -42,12 +44,18 @@ impl Options {
         let (dir, retention, keys) = (dir.into(), Retention::default(), Keys::default());
         Self { dir, max_bytes, min_free_bytes: 0, retention, keys }
     }
+
+    /// For somebody who opens the spool of a relay that is stopped: nothing is let go of.
+    pub fn keeping(dir: impl Into<PathBuf>) -> Self {
+        let retention = Retention { time: std::time::Duration::MAX, bytes: u64::MAX };
+        Self { retention, ..Self::new(dir, u64::MAX) }
+    }
 }
 
 /// What opening found.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Durable bytes that do not check any more.
+    /// Durable bytes that do not check any more; kept in the quarantine.
     pub damage: Vec<Damage>,
     /// Bytes of unfinished writes that were cut off; none of them was ever acknowledged.
     pub cut_bytes: u64,
@@ -82,8 +90,16 @@ impl Spool {
             disk.create_dir(Path::new(name)).map_err(|e| Error::io("create", name, e))?;
         }
         disk.sync_dir(Path::new("")).map_err(|e| Error::io("sync", &options.dir, e))?;
+        crash::point("directories-made");
         let found = recover(disk.as_ref(), Bodies::All)?;
+        // Before anything lets go of their segments. A full disk must not keep the spool shut.
+        for damage in &found.damage {
+            if let Err(error) = ledger::set_aside(disk.as_ref(), damage) {
+                tracing::error!(code = error.code(), segment = damage.segment, from = damage.from, to = damage.to, cause = ?std::error::Error::source(&error), "damaged bytes of the spool are not kept: {error}");
+            }
+        }
         found.settle(disk.as_ref())?;
+        crash::point("recovery-settled");
         let opened = Opened { damage: found.damage.clone(), cut_bytes: found.cut };
 
         // A new segment per start: nothing is ever written behind a tail that was cut.
@@ -91,7 +107,7 @@ impl Spool {
         let incarnation = fastrand::u64(1..);
         let mut state = found.state;
         state.segments.insert(id, SegmentInfo::beginning(&state));
-        let floor = Change::Floor { segment: options.retention.floor(&state, id) };
+        let floor = Change::Floor { segment: options.retention.floor(&state, id, None) };
         state.apply(id, &Header::Journal(vec![floor]));
         let open = quota.with_reserve(disk.as_ref(), |disk| {
             Segment::create(disk, id, incarnation, Header::Snapshot(state.clone()))
@@ -102,12 +118,14 @@ impl Spool {
 
         catalog.remove_before(state.segments.values().next().map_or(0, |info| info.first_seq));
         fill(&mut catalog, disk.as_ref(), &state)?;
+        crash::point("catalog-filled");
         catalog.set_positions(&state);
         let segments: Vec<u64> = state.segments.keys().copied().collect();
         quota.refresh(disk.as_ref(), Some(&open), &segments);
         let shared = Arc::new(Shared::new(disk, catalog, state, id, used, options.keys.clone()));
         let floor = shared.lock().state.floor;
         shared.remove_unneeded(floor)?;
+        crash::point("spool-opened");
 
         let (commands, receiver) = mpsc::channel();
         let limits = (quota, options.retention);
@@ -152,6 +170,7 @@ fn fill(catalog: &mut Catalog, disk: &dyn Disk, state: &super::State) -> Result<
         let entry =
             |Indexed { offset, header, .. }| CatalogEntry { segment, offset, incarnation, header };
         catalog.insert(&batches.into_iter().map(entry).collect::<Vec<_>>());
+        crash::point("catalog-filling");
     }
     Ok(())
 }

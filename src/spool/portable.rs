@@ -19,10 +19,9 @@ use super::disk::DiskFile;
 use super::entry::{BatchHeader, Header, Indexed};
 use super::error::Error;
 use super::format::MAX_HEADER;
-use super::inspect::Inspection;
-use super::reader::{Item, StoredBatch};
-use super::recover::{Damage, recover};
-use super::scan::{Bodies, batches, footer};
+use super::inspect::{Inspection, Met, Segment as Opened, Stored};
+use super::recover::Damage;
+use super::scan::footer;
 use super::segment::{self, NewEntry, Segment};
 use super::spans::Span;
 use super::state::{SegmentInfo, State};
@@ -49,7 +48,7 @@ pub enum PortableError {
     },
     /// The index at the end of the file would be larger than a reader takes.
     #[error(
-        "these are more batches than one export holds; export the ones before batch {split} (--to {split}) and the ones from there on (--from {split}) into files of their own"
+        "these are more batches than one export holds; export the ones before batch {split} (--last {}) and the ones from there on (--first {split}) into files of their own", split - 1
     )]
     TooMany {
         /// First batch that does not fit.
@@ -179,7 +178,7 @@ pub fn export(
     let wanted = |header: &BatchHeader| {
         span.contains(header.seq) && wanted(header) && !state.is_dropped(header.seq)
     };
-    let plan = plan(spool, &state, span, &wanted)?;
+    let plan = plan(spool, span, &wanted)?;
     let partial = partial(to);
     // What an export that was interrupted has left.
     let _ = std::fs::remove_file(&partial);
@@ -214,29 +213,70 @@ struct Plan {
 /// Counts what is wanted and makes sure that the footer fits, from the index of each segment.
 fn plan(
     spool: &Inspection,
-    state: &State,
     span: Span,
     wanted: &dyn Fn(&BatchHeader) -> bool,
 ) -> Result<Plan, PortableError> {
     let (mut plan, mut index) = (Plan::default(), 0);
-    let touched = state.segments.iter();
-    for (&id, info) in touched.filter(|(_, i)| i.end_seq > span.first && i.first_seq < span.end) {
-        let path = segment::path(id);
-        // A missing one is reported when its turn comes.
-        let Ok(file) = spool.disk().open(&path, false) else { continue };
-        let (_, found) =
-            batches(file.as_ref(), id, info.length).map_err(|e| Error::io("read", path, e))?;
-        for batch in found.iter().filter(|batch| wanted(&batch.header)) {
-            index += in_memory(&batch.header);
-            if index > MAX_HEADER {
-                return Err(PortableError::TooMany { split: batch.header.seq });
+    walk(spool, span, &mut |seen| {
+        // What is missing is told when its turn comes.
+        let Seen::Batch(batch) = seen else { return Ok(()) };
+        let header = &batch.header;
+        if !wanted(header) {
+            return Ok(());
+        }
+        index += in_memory(header);
+        if index > MAX_HEADER {
+            return Err(PortableError::TooMany { split: header.seq });
+        }
+        plan.batches += 1;
+        plan.bytes += batch.stored_bytes();
+        plan.first.get_or_insert((header.seq, header.first_log));
+        Ok(())
+    })?;
+    Ok(plan)
+}
+
+/// What lies on the way through a span.
+enum Seen {
+    Batch(Box<Stored>),
+    Damage(Damage),
+    /// A running relay has removed their segment since the spool was opened here.
+    Gone(Span),
+}
+
+/// Calls `visit` with all that lies in `span`, in order.
+fn walk<E: From<Error>>(
+    spool: &Inspection,
+    span: Span,
+    visit: &mut dyn FnMut(Seen) -> Result<(), E>,
+) -> Result<(), E> {
+    let clip = |first: u64, end: u64| Span { first: first.max(span.first), end: end.min(span.end) };
+    let overlaps = |first, end| clip(first, end).first < clip(first, end).end;
+    for (id, info) in spool.segments().filter(|(_, info)| overlaps(info.first_seq, info.end_seq)) {
+        let mut found = match spool.headers_of(id, &info)? {
+            Opened::There(found) => found,
+            Opened::Missing(damage) => {
+                visit(Seen::Damage(damage))?;
+                continue;
             }
-            plan.batches += 1;
-            plan.bytes += u64::from(batch.stored);
-            plan.first.get_or_insert((batch.header.seq, batch.header.first_log));
+            Opened::Removed => {
+                visit(Seen::Gone(clip(info.first_seq, info.end_seq)))?;
+                continue;
+            }
+        };
+        while let Some(met) = found.next()? {
+            match met {
+                Met::Batch(batch) if span.contains(batch.header.seq) => visit(Seen::Batch(batch))?,
+                Met::Batch(_) => {}
+                Met::Damage(damage) if overlaps(damage.first_seq, damage.end_seq) => {
+                    visit(Seen::Damage(damage))?;
+                }
+                // No batch is missing in it, or only others.
+                Met::Damage(_) => {}
+            }
         }
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// Most that a batch takes of what a reader allows a footer.
@@ -278,22 +318,31 @@ fn write(
         },
     };
     progress(out.progress);
-    let mut reader = spool.stored(span.first);
-    while reader.position() < span.end
-        && let Some(item) = reader.read()?
-    {
-        match item {
-            Item::Batch(batch) if wanted(&batch.header) => {
-                out.push(*batch);
+    walk(spool, span, &mut |seen| match seen {
+        Seen::Batch(batch) if wanted(&batch.header) => match batch.stored_body()? {
+            Ok(body) => {
+                out.push(batch.header, body);
                 if out.bytes >= GROUP_BYTES || out.group.len() >= GROUP_BATCHES {
                     out.end_group()?;
                     progress(out.progress);
                 }
+                Ok(())
             }
-            Item::Batch(_) => {}
-            Item::Damage(damage) => out.missed(spool, damage)?,
+            Err(damage) => {
+                out.done.damage.push(damage);
+                Ok(())
+            }
+        },
+        Seen::Batch(_) => Ok(()),
+        Seen::Damage(damage) => {
+            out.done.damage.push(damage);
+            Ok(())
         }
-    }
+        Seen::Gone(span) => {
+            out.done.let_go.push(span);
+            Ok::<(), Error>(())
+        }
+    })?;
     let last = std::mem::take(&mut out.group);
     out.file.append_last_group(&last)?;
     progress(out.progress);
@@ -302,7 +351,7 @@ fn write(
 }
 
 impl Export {
-    fn push(&mut self, StoredBatch { header, body }: StoredBatch) {
+    fn push(&mut self, header: BatchHeader, body: Vec<u8>) {
         self.done.batches += 1;
         self.done.logs += u64::from(header.logs);
         self.progress.batches += 1;
@@ -316,18 +365,6 @@ impl Export {
         self.file.append_group(&self.group)?;
         self.group.clear();
         self.bytes = 0;
-        Ok(())
-    }
-
-    /// A segment that is gone may be one that a running relay is done with.
-    fn missed(&mut self, spool: &Inspection, damage: Damage) -> Result<(), Error> {
-        let gone =
-            damage.from == 0 && spool.disk().open(&segment::path(damage.segment), false).is_err();
-        if gone && recover(spool.disk(), Bodies::Last)?.state.floor > damage.segment {
-            self.done.let_go.push(Span { first: damage.first_seq, end: damage.end_seq });
-        } else {
-            self.done.damage.push(damage);
-        }
         Ok(())
     }
 }

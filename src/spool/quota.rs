@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::crash;
 use super::disk::Disk;
 use super::error::Error;
 use super::segment::{self, Segment};
@@ -94,8 +95,18 @@ impl Quota {
         self.sealed.retain(|id, _| segments.binary_search(id).is_ok());
         let mut used = self.extra + open.map_or(0, Segment::allocated);
         for id in segments.iter().filter(|id| Some(**id) != open_id) {
-            used += *self.sealed.entry(*id).or_insert_with(|| {
-                disk.open(&segment::path(*id), false).and_then(|file| file.allocated()).unwrap_or(0)
+            let known = self.sealed.get(id).copied();
+            used += known.unwrap_or_else(|| {
+                let file = disk.open(&segment::path(*id), false);
+                match file.and_then(|file| file.allocated()) {
+                    Ok(bytes) => {
+                        self.sealed.insert(*id, bytes);
+                        bytes
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+                    // Rather too much than too little, until the disk answers.
+                    Err(_) => self.segment_bytes(),
+                }
             });
         }
         self.used.store(used, Ordering::Relaxed);
@@ -130,6 +141,7 @@ impl Quota {
                 // What the failed attempt left in its own new file goes first.
                 let _ = disk.remove(&path);
                 let _ = disk.remove(Path::new(RESERVE));
+                crash::point("reserve-given-up");
                 self.stale();
                 act(disk)
             }
@@ -142,10 +154,17 @@ impl Quota {
         if free < self.min_free_bytes.saturating_add(4 * RESERVE_BYTES) {
             return;
         }
-        if let Ok(file) = disk.create(Path::new(RESERVE))
+        let path = Path::new(RESERVE);
+        // A crash between these calls leaves one that holds nothing.
+        let file = match disk.open(path, true) {
+            Ok(file) if file.allocated().is_ok_and(|bytes| bytes >= RESERVE_BYTES) => return,
+            Ok(file) => Ok(file),
+            Err(_) => disk.create(path),
+        };
+        if let Ok(file) = file
             && file.allocate(RESERVE_BYTES).is_err()
         {
-            let _ = disk.remove(Path::new(RESERVE));
+            let _ = disk.remove(path);
         }
     }
 }

@@ -8,7 +8,9 @@ use super::entry::{BatchHeader, Header, Seq};
 use super::error::Error;
 use super::format::{FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer};
 use super::recover::Damage;
-use super::scan::{EntryAt, Found, next_group, read_body, read_entry, salvage};
+use super::scan::{
+    Bodies, EntryAt, Found, next_group, read_body, read_entry, salvage, whole_group,
+};
 use super::segment;
 use super::shared::Shared;
 
@@ -17,7 +19,7 @@ use super::shared::Shared;
 pub struct StoredBatch {
     /// What the spool knows of it.
     pub header: BatchHeader,
-    /// The body exactly as SLS sent it, unless the reader gives it as it is stored.
+    /// The body exactly as SLS sent it.
     pub body: Vec<u8>,
 }
 
@@ -35,8 +37,6 @@ pub struct Reader {
     shared: Arc<Shared>,
     /// Reads for a destination: stops in front of held batches, leaves dropped ones out.
     delivers: bool,
-    /// Leaves encrypted bodies as they are.
-    stored: bool,
     next: Seq,
     segment: u64,
     file: Option<Arc<dyn DiskFile>>,
@@ -50,7 +50,6 @@ impl Reader {
         Self {
             shared,
             delivers: false,
-            stored: false,
             next: from,
             segment: 0,
             file: None,
@@ -65,11 +64,6 @@ impl Reader {
         Self { delivers: true, ..Self::new(shared, from) }
     }
 
-    /// This reader with bodies as they are stored.
-    pub(crate) fn stored(self) -> Self {
-        Self { stored: true, ..self }
-    }
-
     /// Number of the batch this reader gives next, at the earliest.
     pub fn position(&self) -> Seq {
         self.next
@@ -77,8 +71,7 @@ impl Reader {
 
     /// Goes back, or forward, to batch `seq`.
     pub fn seek(&mut self, seq: Seq) {
-        let (delivers, stored) = (self.delivers, self.stored);
-        *self = Self { delivers, stored, ..Self::new(Arc::clone(&self.shared), seq) };
+        *self = Self { delivers: self.delivers, ..Self::new(Arc::clone(&self.shared), seq) };
     }
 
     /// Closes the segment that was read last. An open file keeps its disk space even when the
@@ -91,8 +84,8 @@ impl Reader {
     /// The next batch, or `None` where nothing more is durable, or may be delivered yet.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::NewerFormat`], [`Error::KeyMissing`]. The reader stays where it
-    /// is: nothing is passed over, and the next call tries the same again.
+    /// [`Error::Io`] where the disk does not answer: that is not damage, and the next call
+    /// tries the same again. [`Error::NewerFormat`], [`Error::KeyMissing`].
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
         loop {
             if self.delivers {
@@ -111,9 +104,9 @@ impl Reader {
                 let Some(id) = self.shared.lock().state.segment_of(self.next) else {
                     return Ok(None);
                 };
-                match self.open(id) {
-                    Ok(()) => continue,
-                    Err(damage) => return Ok(Some(damage)),
+                match self.open(id)? {
+                    None => continue,
+                    damage => return Ok(damage),
                 }
             };
             if let Some(found) = self.salvaged.front().cloned() {
@@ -121,6 +114,13 @@ impl Reader {
                 self.salvaged.pop_front();
                 if item.is_some() {
                     return Ok(item);
+                }
+                if let Some(first_seq) = self.due(&found) {
+                    // It did check when it was salvaged.
+                    let (segment, from, to) = (self.segment, found.offset, found.end());
+                    let end_seq = first_seq + 1;
+                    let damage = Damage { segment, from, to, first_seq, end_seq };
+                    return Ok(Some(Item::Damage(damage)));
                 }
                 continue;
             }
@@ -130,9 +130,9 @@ impl Reader {
                     self.next = durable;
                     return Ok(None);
                 };
-                match self.open(id) {
-                    Ok(()) => continue,
-                    Err(damage) => return Ok(Some(damage)),
+                match self.open(id)? {
+                    None => continue,
+                    damage => return Ok(damage),
                 }
             }
             if let Some(item) = self.step(limit)? {
@@ -171,27 +171,32 @@ impl Reader {
         (state.next_seq, info.map(|info| info.length), following)
     }
 
-    fn open(&mut self, id: u64) -> Result<(), Item> {
+    /// Goes to the beginning of a segment. One that is gone is damage; a disk that does not
+    /// answer, or a process with too many open files, is not.
+    fn open(&mut self, id: u64) -> Result<Option<Item>, Error> {
+        let path = segment::path(id);
+        let file = match self.shared.disk().open(&path, false) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        let info = self.shared.lock().state.segments.get(&id).copied();
+        // It was passed by every destination and removed a moment ago.
+        let Some(info) = info else { return Ok(None) };
         self.segment = id;
         self.offset = FILE_HEADER as u64;
         // A segment has one incarnation. Anything else in it is what someone put in a log.
         self.incarnation = 0;
         self.salvaged.clear();
-        match self.shared.disk().open(&segment::path(id), false) {
-            Ok(file) => {
-                self.file = Some(file);
-                Ok(())
-            }
-            Err(error) => {
-                let info = self.shared.lock().state.segments.get(&id).copied();
-                let (first_seq, end_seq, to) =
-                    info.map_or((self.next, self.next, 0), |i| (i.first_seq, i.end_seq, i.length));
-                tracing::error!(code = "spool.damage", segment = id, %error, "a segment of the spool cannot be opened");
-                self.file = None;
-                self.next = self.next.max(end_seq);
-                Err(Item::Damage(Damage { segment: id, from: 0, to, first_seq, end_seq }))
-            }
+        self.file = file;
+        if self.file.is_some() {
+            return Ok(None);
         }
+        tracing::error!(code = "spool.damage", segment = id, "a segment of the spool is gone");
+        let first_seq = self.next.max(info.first_seq);
+        let end_seq = info.end_seq.max(first_seq);
+        self.next = end_seq;
+        Ok(Some(Item::Damage(Damage { segment: id, from: 0, to: info.length, first_seq, end_seq })))
     }
 
     /// Moves over one frame of the segment.
@@ -215,18 +220,15 @@ impl Reader {
             return Ok(None);
         }
         match read_entry(file.as_ref(), self.incarnation, self.offset, limit).map_err(fail)? {
-            EntryAt::Valid { found, .. } => {
-                match self.take(&found)? {
-                    None if self.is_unread(&found) => {
-                        self.resync(file.as_ref(), found.offset, limit)
-                    }
-                    other => {
-                        // Not before: after an error the same entry is read again.
-                        self.offset = found.end();
-                        Ok(other)
-                    }
+            EntryAt::Valid { found, .. } => match self.take(&found)? {
+                None if self.due(&found).is_some() => {
+                    self.resync(file.as_ref(), found.offset, limit)
                 }
-            }
+                item => {
+                    self.offset = found.end();
+                    Ok(item)
+                }
+            },
             EntryAt::Newer => Err(Error::NewerFormat { path: segment::path(self.segment) }),
             EntryAt::Nothing => self.resync(file.as_ref(), self.offset, limit),
         }
@@ -241,7 +243,7 @@ impl Reader {
         let Some(file) = &self.file else { return Ok(None) };
         let fail = |e| Error::io("read", segment::path(self.segment), e);
         let Some(body) = read_body(file.as_ref(), found).map_err(fail)? else { return Ok(None) };
-        let opened = if self.stored { Some(body) } else { self.shared.keys.open(header, body)? };
+        let opened = self.shared.keys.open(header, body)?;
         self.next = header.seq + 1;
         let header = header.clone();
         Ok(Some(match opened {
@@ -257,10 +259,6 @@ impl Reader {
         }))
     }
 
-    fn is_unread(&self, found: &Found) -> bool {
-        matches!(&found.header, Header::Batch(header) if header.seq >= self.next)
-    }
-
     /// Skips to the next whole group, keeping the entries on the way that check.
     fn resync(
         &mut self,
@@ -273,17 +271,54 @@ impl Reader {
         let next = next_group(file, self.segment, known, from + 1, limit).map_err(fail)?;
         let (to, incarnation) =
             next.map_or((limit, self.incarnation), |(offset, group)| (offset, group.incarnation));
-        if self.incarnation == 0 {
-            self.incarnation = incarnation;
-        }
-        self.salvaged = salvage(file, self.incarnation, from, to).map_err(fail)?.into();
+        let salvaged = salvage(file, incarnation, from, to).map_err(fail)?;
+        let behind = self.batch_behind(file, incarnation, to, limit).map_err(fail)?;
+        let (first_seq, end_seq) = self.missing(&salvaged, behind);
+        // Nothing is changed before all of it was read: a call that fails is made again.
+        self.incarnation = incarnation;
+        self.salvaged = salvaged.into();
         self.offset = to;
-        let end_seq = self.salvaged.iter().find_map(|found| match &found.header {
+        Ok(Some(Item::Damage(Damage { segment: self.segment, from, to, first_seq, end_seq })))
+    }
+
+    /// The first batch that is due in the whole groups from `at` on, or the one that the next
+    /// segment begins with.
+    fn batch_behind(
+        &self,
+        file: &dyn DiskFile,
+        incarnation: u64,
+        mut at: u64,
+        limit: u64,
+    ) -> std::io::Result<Seq> {
+        while let Some((start, _)) = next_group(file, self.segment, Some(incarnation), at, limit)? {
+            let group = whole_group(file, self.segment, start, limit, Bodies::All, &mut false)?;
+            let Some((_, entries, end)) = group else { break };
+            if let Some(seq) = entries.iter().find_map(|found| self.due(found)) {
+                return Ok(seq);
+            }
+            at = end;
+        }
+        let info = self.shared.lock().state.segments.get(&self.segment).copied();
+        Ok(info.map_or(self.next, |info| info.end_seq.max(self.next)))
+    }
+
+    /// The range of the numbers between the next one and `behind` that were not salvaged.
+    fn missing(&self, salvaged: &[Found], behind: Seq) -> (Seq, Seq) {
+        let mut expected = self.next;
+        let mut missing: Option<(Seq, Seq)> = None;
+        for seq in salvaged.iter().filter_map(|found| self.due(found)).chain([behind]) {
+            if seq > expected {
+                missing = Some((missing.map_or(expected, |(first, _)| first), seq));
+            }
+            expected = expected.max(seq + 1);
+        }
+        missing.unwrap_or((self.next, self.next))
+    }
+
+    fn due(&self, found: &Found) -> Option<Seq> {
+        match &found.header {
             Header::Batch(header) if header.seq >= self.next => Some(header.seq),
             _ => None,
-        });
-        let first_seq = self.next;
-        let end_seq = end_seq.unwrap_or(first_seq + 1);
-        Ok(Some(Item::Damage(Damage { segment: self.segment, from, to, first_seq, end_seq })))
+        }
     }
 }

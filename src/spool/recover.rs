@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::Seq;
 use super::error::Error;
@@ -39,8 +40,9 @@ pub(crate) struct Recovered {
     pub(crate) cut: u64,
     /// Segments that never held anything acknowledged.
     unfinished: Vec<u64>,
-    /// Segments whose groups were read rather than known from a snapshot.
-    read: Vec<u64>,
+    /// Segments whose groups were read rather than known from a snapshot, with the part of
+    /// them that nothing says was durable.
+    read: Vec<(u64, std::ops::Range<u64>)>,
     /// The segment to cut, and where.
     tail: Option<(u64, u64)>,
 }
@@ -87,7 +89,7 @@ pub(crate) fn recover(disk: &dyn Disk, bodies: Bodies) -> Result<Recovered, Erro
             let info = super::state::SegmentInfo::beginning(state);
             state.segments.entry(id).or_insert(info);
         }
-        found.read.push(id);
+        found.read.push((id, scan.proven..scan.end));
         found.fold(id, &scan);
     }
     let floor = found.state.floor;
@@ -103,20 +105,36 @@ pub(crate) fn recover(disk: &dyn Disk, bodies: Bodies) -> Result<Recovered, Erro
 
 impl Recovered {
     fn fold(&mut self, id: u64, scan: &Scan) {
+        let first_damage = self.damage.len();
         for piece in &scan.pieces {
             match piece {
                 Piece::Group(entries) => self.apply(id, entries),
                 Piece::Damage { from, to, entries } => {
                     let first_seq = self.state.next_seq;
                     self.apply(id, entries);
-                    let end_seq = self.state.next_seq;
-                    let damage = Damage { segment: id, from: *from, to: *to, first_seq, end_seq };
-                    self.damage.push(damage);
+                    let (from, to, end_seq) = (*from, *to, first_seq);
+                    self.damage.push(Damage { segment: id, from, to, first_seq, end_seq });
                 }
+            }
+        }
+        // What follows tells which numbers lie in the damage: the next batch, or the end.
+        let batches = scan.pieces.iter().flat_map(Piece::entries).filter_map(Found::batch);
+        let batches: Vec<Seq> = batches.collect();
+        let end = self.state.next_seq;
+        for damage in &mut self.damage[first_damage..] {
+            let first = damage.first_seq;
+            let missing = (first..end).find(|seq| batches.binary_search(seq).is_err());
+            let behind = missing.map(|m| batches.iter().copied().find(|seq| *seq > m));
+            if let (Some(missing), Some(behind)) = (missing, behind) {
+                (damage.first_seq, damage.end_seq) = (missing, behind.unwrap_or(end));
             }
         }
         if let Some(info) = self.state.segments.get_mut(&id) {
             info.length = scan.end;
+            if self.damage.len() > first_damage {
+                // The last batch in it may be one that does not check.
+                (info.end_seq, info.end_log) = (end, self.state.next_log);
+            }
         }
         self.cut += scan.length - scan.end;
         if scan.length > scan.end {
@@ -133,15 +151,20 @@ impl Recovered {
     /// Makes the files agree with what was found: cuts the unfinished tail, sets aside
     /// segments that never held anything, removes what lies below the floor.
     pub(crate) fn settle(&self, disk: &dyn Disk) -> Result<(), Error> {
-        for &id in &self.read {
-            let path = segment::path(id);
+        for (id, unproven) in &self.read {
+            let path = segment::path(*id);
             let file = disk.open(&path, true).map_err(|e| Error::io("open", &path, e))?;
-            if let Some((_, end)) = self.tail.filter(|(tail, _)| *tail == id) {
+            if let Some((_, end)) = self.tail.filter(|(tail, _)| tail == id) {
                 file.truncate(end).map_err(|e| Error::io("cut", &path, e))?;
+                crash::point("recovery-cut");
             }
-            // A killed process leaves whole groups that only the page cache has. The next
-            // snapshot builds on them, so they must be durable before it is.
             file.sync().map_err(|e| Error::io("sync", &path, e))?;
+            // A killed process leaves whole groups that only the page cache has, perhaps as
+            // pages that a failed sync has called clean. The next snapshot builds on them, so
+            // they must be durable before it is.
+            disk.write_again(&path, unproven.start, unproven.end)
+                .map_err(|e| Error::io("write", &path, e))?;
+            crash::point("recovery-synced");
         }
         for &id in &self.unfinished {
             let path = segment::path(id);
@@ -149,6 +172,7 @@ impl Recovered {
             let moved =
                 if empty { disk.remove(&path) } else { disk.rename(&path, &set_aside_path(id, 0)) };
             moved.map_err(|e| Error::io("set aside", &path, e))?;
+            crash::point("recovery-aside");
         }
         let names =
             disk.list(Path::new(segment::DIR)).map_err(|e| Error::io("list", segment::DIR, e))?;
@@ -156,6 +180,7 @@ impl Recovered {
             if id < self.state.floor {
                 let path = segment::path(id);
                 disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+                crash::point("recovery-removed");
             }
         }
         for dir in [segment::DIR, QUARANTINE] {

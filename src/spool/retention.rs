@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::entry::{Change, Header};
+use super::entry::{Change, Header, Seq};
 use super::state::State;
 
 /// What is kept of segments that every destination has passed, so that it can be sent again.
@@ -16,9 +16,10 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The lowest segment that must stay: needed, `newest`, or kept for a while.
-    pub(crate) fn floor(&self, state: &State, newest: u64) -> u64 {
-        let needed = state.wanted_floor(newest);
+    /// The lowest segment that must stay: needed, `newest`, read again by somebody from batch
+    /// `pinned` on, or kept for a while.
+    pub(crate) fn floor(&self, state: &State, newest: u64, pinned: Option<Seq>) -> u64 {
+        let needed = needed(state, newest, pinned);
         if self.time.is_zero() {
             return needed;
         }
@@ -38,9 +39,15 @@ impl Retention {
 
 /// The oldest segment that is only kept, if there is one: what to let go of when room is
 /// needed.
-pub(crate) fn oldest_kept(state: &State, newest: u64) -> Option<u64> {
+pub(crate) fn oldest_kept(state: &State, newest: u64, pinned: Option<Seq>) -> Option<u64> {
     let oldest = *state.segments.keys().next()?;
-    (oldest < state.wanted_floor(newest)).then_some(oldest)
+    (oldest < needed(state, newest, pinned)).then_some(oldest)
+}
+
+fn needed(state: &State, newest: u64, pinned: Option<Seq>) -> u64 {
+    let wanted = state.wanted_floor(newest);
+    let pinned = pinned.and_then(|seq| state.segment_of(seq));
+    pinned.map_or(wanted, |pinned| wanted.min(pinned.max(state.floor)))
 }
 
 /// Numbers given out so far, to be written down.
@@ -53,7 +60,7 @@ pub(crate) fn journal(
     state: &State,
     changes: &[Change],
     newest: u64,
-    retention: &Retention,
+    (retention, pinned): (&Retention, Option<Seq>),
 ) -> Option<Vec<Change>> {
     if changes.is_empty() {
         return None;
@@ -62,7 +69,7 @@ pub(crate) fn journal(
     changes.push(reached(state));
     let mut after = state.clone();
     after.apply(newest, &Header::Journal(changes.clone()));
-    let floor = retention.floor(&after, newest);
+    let floor = retention.floor(&after, newest, pinned);
     if floor > state.floor {
         changes.push(Change::Floor { segment: floor });
     }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::DiskFile;
-use super::entry::{Header, Indexed};
+use super::entry::{Header, Indexed, Seq};
 use super::format::{
     ENTRY_MAGIC, ENTRY_PREFIX, EntryPrefix, FILE_HEADER, GROUP_HEADER, GROUP_MAGIC, GROUP_TRAILER,
     GroupHeader, GroupTrailer, is_newer, parse_file_header,
@@ -26,6 +26,14 @@ impl Found {
     pub(crate) fn end(&self) -> u64 {
         self.body_offset + u64::from(self.body_len)
     }
+
+    /// Its number, if it is a batch.
+    pub(crate) fn batch(&self) -> Option<Seq> {
+        match &self.header {
+            Header::Batch(header) => Some(header.seq),
+            _ => None,
+        }
+    }
 }
 
 /// One stretch of a segment, in file order.
@@ -37,12 +45,23 @@ pub(crate) enum Piece {
     Damage { from: u64, to: u64, entries: Vec<Found> },
 }
 
+impl Piece {
+    /// The entries that check.
+    pub(crate) fn entries(&self) -> &[Found] {
+        match self {
+            Self::Group(entries) | Self::Damage { entries, .. } => entries,
+        }
+    }
+}
+
 /// What a segment file holds.
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) pieces: Vec<Piece>,
     /// End of the last whole group; what follows means nothing.
     pub(crate) end: u64,
+    /// What the last whole group says was durable before it: only what follows may not be.
+    pub(crate) proven: u64,
     /// Length of the file.
     pub(crate) length: u64,
     /// An entry of a format version this program does not know was met.
@@ -97,7 +116,7 @@ fn scan_groups(
 ) -> io::Result<Scan> {
     let length = file.len()?;
     let stop = limit.unwrap_or(length).min(length);
-    let mut scan = Scan { pieces: Vec::new(), end: 0, length, newer: false };
+    let mut scan = Scan { pieces: Vec::new(), end: 0, proven: 0, length, newer: false };
     let mut head = [0; FILE_HEADER];
     let read = file.read_at(&mut head, 0)?;
     let mut at = FILE_HEADER as u64;
@@ -125,6 +144,7 @@ fn scan_groups(
             scan.pieces.push(Piece::Group(entries));
             at = end;
             scan.end = end;
+            scan.proven = group.durable_to.min(at);
             continue;
         }
         // A proven length says that everything below it was durable; without one, only a

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::{Footer, Header, Indexed};
 use super::error::Error;
@@ -61,8 +62,11 @@ impl Segment {
     ) -> Result<Self, Error> {
         let path = path(id);
         let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        crash::point("segment-created");
         let segment = Self::begin(file, id, incarnation, snapshot)?;
+        crash::point("segment-synced");
         disk.sync_dir(Path::new(DIR)).map_err(|e| Error::io("sync", DIR, e))?;
+        crash::point("segment-named");
         Ok(segment)
     }
 
@@ -173,6 +177,7 @@ impl Segment {
         parts.push(&trailer);
         let path = path(self.id);
         let written = self.file.append(&parts).map_err(|e| Error::io("write", &path, e));
+        let written = written.inspect(|()| crash::point("group-written"));
         let synced =
             written.and_then(|()| self.file.sync().map_err(|e| Error::io("sync", &path, e)));
         if let Err(error) = synced {

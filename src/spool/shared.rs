@@ -1,5 +1,6 @@
 //! What the writer, the readers and the handles see of one another.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::catalog::Catalog;
+use super::crash;
 use super::disk::Disk;
 use super::entry::Seq;
 use super::error::Error;
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     highest_segment: AtomicU64,
     /// One past the last batch that was given to a destination since the start.
     taken: AtomicU64,
+    /// Batches from which on nothing is let go of, by the number of the pin.
+    pins: Mutex<BTreeMap<u64, Seq>>,
     pub(crate) used: Arc<AtomicU64>,
     pub(crate) keys: Keys,
 }
@@ -56,6 +60,7 @@ impl Shared {
             room: watch::Sender::new(0),
             highest_segment: AtomicU64::new(highest_segment),
             taken: AtomicU64::new(0),
+            pins: Mutex::default(),
             used,
             keys,
         }
@@ -63,6 +68,10 @@ impl Shared {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         self.disk.as_ref()
+    }
+
+    pub(crate) fn disk_handle(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -97,6 +106,11 @@ impl Shared {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// The oldest batch that somebody reads again.
+    pub(crate) fn pinned(&self) -> Option<Seq> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()
+    }
+
     /// An id no segment ever had.
     pub(crate) fn next_segment(&self) -> u64 {
         self.highest_segment.fetch_add(1, Ordering::Relaxed) + 1
@@ -104,8 +118,7 @@ impl Shared {
 
     /// Lets readers go up to the state's end.
     pub(crate) fn publish(&self) {
-        let mut inner = self.lock();
-        inner.last_error = None;
+        let inner = self.lock();
         self.durable.send_replace(inner.state.next_seq);
         let needed = inner.state.oldest_needed();
         self.needed.send_if_modified(|known| std::mem::replace(known, needed) != needed);
@@ -127,6 +140,11 @@ impl Shared {
         self.room.subscribe()
     }
 
+    /// Forgets the failure of the disk: it works.
+    pub(crate) fn works(&self) {
+        self.lock().last_error = None;
+    }
+
     /// Remembers and logs a failure of the disk, once per stretch of failures.
     pub(crate) fn failed(&self, error: &Error) {
         let cause = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
@@ -141,6 +159,15 @@ impl Shared {
         inner.last_error = Some(text);
     }
 
+    /// See [`Pin`].
+    pub(crate) fn pin(self: &Arc<Self>, seq: Seq) -> Pin {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = pins.last_key_value().map_or(0, |(last, _)| last + 1);
+        pins.insert(number, seq);
+        drop(pins);
+        Pin { shared: Arc::clone(self), number }
+    }
+
     /// Removes the segment files below `floor`, and those of attempts that failed; true when
     /// there were any.
     pub(crate) fn remove_unneeded(&self, floor: u64) -> Result<bool, Error> {
@@ -150,14 +177,43 @@ impl Shared {
         let mut any = false;
         for id in names.iter().filter_map(|name| segment::id_of(name)) {
             if id < floor || known.binary_search(&id).is_err() {
+                if any {
+                    crash::point("between-removals");
+                }
                 let path = segment::path(id);
                 self.disk.remove(&path).map_err(|e| Error::io("remove", path, e))?;
                 any = true;
             }
         }
         if any {
+            crash::point("removals-unsynced");
             self.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+            crash::point("removals-synced");
         }
         Ok(any)
+    }
+}
+
+/// Keeps the segments from one batch on, whoever else is done with them, while it lives.
+/// It does not survive a restart.
+pub struct Pin {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Pin {
+    /// Nothing before `seq` is needed any more.
+    pub fn move_to(&self, seq: Seq) {
+        self.pins().insert(self.number, seq);
+    }
+
+    fn pins(&self) -> MutexGuard<'_, BTreeMap<u64, Seq>> {
+        self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.pins().remove(&self.number);
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::catalog::CatalogEntry;
 use super::command::{Answer, Command, Pending};
+use super::crash;
 use super::entry::{Change, Header, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
@@ -50,6 +51,8 @@ pub(crate) struct Writer {
     changes: Vec<Change>,
     changed_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// When segments that could not be removed are tried again.
+    remove_at: Option<Instant>,
     /// Durable batches that the catalog does not know yet, oldest first.
     unindexed: Vec<CatalogEntry>,
     flushes: Vec<oneshot::Sender<Result<(), Error>>>,
@@ -82,6 +85,7 @@ impl Writer {
             changes: Vec::new(),
             changed_at: None,
             retry_at: None,
+            remove_at: None,
             unindexed: Vec::new(),
             flushes: Vec::new(),
             closing: false,
@@ -110,12 +114,15 @@ impl Writer {
                 self.index();
             }
         }
+        crash::point("last-group-due");
         self.prove_last();
+        crash::point("last-group-proven");
         self.index();
         let state = self.shared.lock().state.clone();
         let mut catalog = self.shared.catalog();
         catalog.set_positions(&state);
         catalog.flush();
+        crash::point("ended");
     }
 
     /// The next command. Right after a group the next batch is often a moment away, and
@@ -207,6 +214,9 @@ impl Writer {
         if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &segments) {
             self.shared.room();
         }
+        if self.remove_at.is_some_and(|at| at <= Instant::now()) {
+            self.unlink();
+        }
         let waiting = !accepted.is_empty() || (due && !self.changes.is_empty());
         if waiting && let Err(error) = self.write(&mut accepted) {
             self.shared.failed(&error);
@@ -217,6 +227,12 @@ impl Writer {
                 let _ = flush.send(Err(error.again()));
             }
             return;
+        }
+        if self.segment.is_none()
+            && self.retry_at.is_some_and(|at| at <= Instant::now())
+            && let Err(error) = self.roll()
+        {
+            self.shared.failed(&error);
         }
         for flush in self.flushes.drain(..) {
             let _ = flush.send(Ok(()));
@@ -236,14 +252,16 @@ impl Writer {
     /// did not fit.
     fn let_go(&mut self) {
         let Some(newest) = self.segment.as_ref().map(|open| open.id) else { return };
+        let pinned = self.shared.pinned();
         let floor = {
             let inner = self.shared.lock();
-            self.pressed &= oldest_kept(&inner.state, newest).is_some();
+            let oldest_kept = oldest_kept(&inner.state, newest, pinned);
+            self.pressed &= oldest_kept.is_some();
             if self.pressed {
-                oldest_kept(&inner.state, newest).map(|oldest| oldest + 1)
+                oldest_kept.map(|oldest| oldest + 1)
             } else if self.retained_at.elapsed() >= JOURNAL_EVERY {
                 self.retained_at = Instant::now();
-                let floor = self.retention.floor(&inner.state, newest);
+                let floor = self.retention.floor(&inner.state, newest, pinned);
                 (floor > inner.state.floor).then_some(floor)
             } else {
                 None
@@ -262,7 +280,7 @@ impl Writer {
         let Some(open) = self.segment.as_mut() else { return Err(Error::Closed) };
         let journal = {
             let inner = self.shared.lock();
-            journal(&inner.state, &self.changes, open.id, &self.retention)
+            journal(&inner.state, &self.changes, open.id, (&self.retention, self.shared.pinned()))
         };
         let mut entries: Vec<NewEntry> = accepted
             .iter_mut()
@@ -287,6 +305,10 @@ impl Writer {
                 return Err(error);
             }
         };
+        crash::point("group-synced");
+        if self.changes.iter().any(|change| matches!(change, Change::Ack { .. })) {
+            crash::point("acks-synced");
+        }
         self.changes.clear();
         self.changed_at = None;
         self.pressed = false;
@@ -307,12 +329,22 @@ impl Writer {
             }
             (inner.state.floor > floor).then_some(inner.state.floor)
         };
-        self.shared.publish();
+        self.publish();
+        crash::point("group-published");
         if floor.is_some() {
+            crash::point("floor-synced");
             self.unlink();
         }
         self.roll_if_due();
         Ok(())
+    }
+
+    /// Something was written: shows it, and that the disk works.
+    fn publish(&self) {
+        self.shared.publish();
+        if self.remove_at.is_none() {
+            self.shared.works();
+        }
     }
 
     fn roll_if_due(&mut self) {
@@ -344,7 +376,7 @@ impl Writer {
         let id = self.shared.next_segment();
         let info = SegmentInfo::beginning(&state);
         state.segments.insert(id, info);
-        let floor = self.retention.floor(&state, id);
+        let floor = self.retention.floor(&state, id, self.shared.pinned());
         if let Some(open) = &mut self.segment
             && open.id >= floor
             && open.holds_batches()
@@ -381,23 +413,35 @@ impl Writer {
         }
         self.shared.catalog().set_positions(&state);
         self.shared.lock().state = state;
-        self.shared.publish();
+        self.publish();
+        crash::point("segment-rolled");
         self.unlink();
         Ok(())
     }
 
-    /// Removes the segments below the floor. A failure only delays it.
+    /// Removes the segments below the floor. A failure only delays it: no quota counts what is
+    /// not removed, so it is tried until it works.
     fn unlink(&mut self) {
         let (floor, oldest) = {
             let inner = self.shared.lock();
             let first = inner.state.segments.values().next();
             (inner.state.floor, first.map_or(inner.state.next_seq, |info| info.first_seq))
         };
-        match self.shared.remove_unneeded(floor) {
-            Ok(true) => self.shared.room(),
-            Ok(false) => {}
-            Err(error) => self.shared.failed(&error),
-        }
+        self.remove_at = match self.shared.remove_unneeded(floor) {
+            Ok(any) => {
+                if any {
+                    self.shared.room();
+                }
+                if self.remove_at.is_some() && self.segment.is_some() {
+                    self.shared.works();
+                }
+                None
+            }
+            Err(error) => {
+                self.shared.failed(&error);
+                Some(Instant::now() + RETRY_AFTER)
+            }
+        };
         self.unindexed.retain(|entry| entry.header.seq >= oldest);
         self.shared.catalog().remove_before(oldest);
         self.quota.stale();
@@ -405,7 +449,12 @@ impl Writer {
 
     /// Brings the catalog up to date.
     fn index(&mut self) {
+        if self.unindexed.is_empty() {
+            return;
+        }
+        crash::point("catalog-inserting");
         self.shared.catalog().insert(&self.unindexed);
+        crash::point("catalog-inserted");
         self.unindexed.clear();
     }
 }

@@ -17,5 +17,6 @@ mod lag;
 mod membership;
 mod outages;
 mod regressions;
+mod replay;
 mod sharing;
 mod unreadable;

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use sls_relay::config::{Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings};
+use sls_relay::config::{
+    ControlSettings, Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings,
+};
 use sls_relay::emulator::arrivals::{Arrivals, Notice};
 use sls_relay::emulator::receiver::{Receiver, ReceiverConfig};
 use sls_relay::emulator::sls::{SlsConfig, SlsEmulator};
@@ -148,6 +150,7 @@ impl Ends {
             sources: vec![source],
             destinations: vec![destination],
             log: LogSettings { level: "info".to_owned(), format: LogFormat::Text },
+            control: ControlSettings::of_spool(dir),
         }
     }
 

@@ -1,8 +1,10 @@
 //! The real binary as a child of a test.
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,12 +15,24 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// `sls-relay run` with a configuration. It ends with its test, also when the test fails.
 pub(crate) struct Process {
     child: Child,
-    log: Option<std::thread::JoinHandle<Vec<String>>>,
+    log: Arc<Mutex<Vec<String>>>,
+    reading: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Process {
     pub(crate) fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sls-relay"))
+        Self::spawn(config, Command::new(env!("CARGO_BIN_EXE_sls-relay")))
+    }
+
+    /// One that kills itself the `pass`th time that it comes to a point of `spool::crash`.
+    pub(crate) fn start_to_crash(config: &Path, point: &str, pass: u64) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sls-relay"));
+        command.env("SLS_RELAY_CRASH_AT", format!("{point}:{pass}"));
+        Self::spawn(config, command)
+    }
+
+    fn spawn(config: &Path, mut command: Command) -> Self {
+        let mut child = command
             .args(["run", "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -27,8 +41,22 @@ impl Process {
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = std::thread::spawn(move || stderr.lines().map_while(Result::ok).collect());
-        Self { child, log: Some(log) }
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&log);
+        let reading = std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| sink.lock().unwrap().push(line));
+        });
+        Self { child, log, reading: Some(reading) }
+    }
+
+    /// Lines logged so far that hold `text`.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
+    #[allow(dead_code, reason = "not every test that includes this needs it")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -45,14 +73,16 @@ impl Process {
             }
             if start.elapsed() > DEADLINE {
                 self.child.kill().unwrap();
-                panic!(
-                    "the relay did not end; it said: {:#?}",
-                    self.log.take().unwrap().join().unwrap()
-                );
+                panic!("the relay did not end; it said: {:#?}", self.whole_log());
             }
             std::thread::sleep(Duration::from_millis(10));
         };
-        (status, self.log.take().unwrap().join().unwrap())
+        (status, self.whole_log())
+    }
+
+    fn whole_log(&mut self) -> Vec<String> {
+        self.reading.take().unwrap().join().unwrap();
+        std::mem::take(&mut *self.log.lock().unwrap())
     }
 }
 

@@ -2,77 +2,61 @@
 //! nothing in the spool is changed, so it works beside a running relay.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
-use jiff::Timestamp;
 use serde_json::json;
 
-use super::bar::Bar;
-use super::gaps::logstore;
-use super::{Where, output};
+use super::ask::At;
+use super::filters::BatchFilters;
+use super::render::{Bar, damage_text};
+use crate::cli::output;
+use crate::inspect::{Whole, damage};
+use crate::spool::BatchHeader;
 use crate::spool::inspect::Inspection;
 use crate::spool::portable::{self, Exported, PortableError};
-use crate::spool::{BatchHeader, Seq, Span, State};
 
+/// How far an export or the check of one is, where a person watches.
+pub(super) const BYTES: &str = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}";
+
+/// A batch of which only some logs are meant is exported whole.
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
-    at: Where,
+    at: At,
     /// File to write; it must not be there yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// First batch
-    #[arg(long, value_name = "SEQ")]
-    from: Option<Seq>,
-    /// First batch that stays out
-    #[arg(long, value_name = "SEQ")]
-    to: Option<Seq>,
-    /// Batches with logs of this time or later (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    since: Option<Timestamp>,
-    /// Batches with logs of before this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    until: Option<Timestamp>,
-    /// Batches of this source, as `spool status` shows it, or PROJECT/LOGSTORE
-    #[arg(long)]
-    source: Option<String>,
-    /// Batches of the shard with this number
-    #[arg(long)]
-    shard: Option<u32>,
-    /// What some destination still needs [default]
-    #[arg(long, conflicts_with = "all")]
-    waiting: bool,
-    /// What is delivered and still kept as well
-    #[arg(long)]
-    all: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filters: BatchFilters,
 }
 
-pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let spool = Inspection::open(&args.at.dir()?)?;
-    let span = args.span(&spool.state());
-    let bar = Bar::new("exported");
-    let wanted = |header: &BatchHeader| args.wants(header);
-    let exported =
-        portable::export(&spool, span, &wanted, &args.out, &mut |progress| bar.show(progress));
-    bar.end();
+pub(super) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let selection = args.filters.selection()?;
+    // Whoever gives the order owns the file, and the spool is only read: root stays root.
+    let spool = Inspection::open(&args.at.settings()?.spool.dir)?;
+    let state = spool.state();
+    let meant = Whole::new(&selection, &state);
+    let wanted = |header: &BatchHeader| meant.wants(header);
+    let bar = Bar::new(BYTES);
+    let show = &mut |at: portable::Progress| bar.show(at.bytes, at.of_bytes);
+    let exported = portable::export(&spool, meant.span(&state), &wanted, &args.out, show);
+    drop(bar);
     let exported = exported.map_err(shown)?;
     tell(args, &exported);
     if !exported.damage.is_empty() {
-        for damage in &exported.damage {
-            output::error(&format!(
-                "damage: segment {:016x}, bytes {} to {}, batches {} to {}",
-                damage.segment, damage.from, damage.to, damage.first_seq, damage.end_seq
-            ));
+        for met in &exported.damage {
+            output::error(&format!("DAMAGE     {}", damage_text(&damage(met))));
         }
         anyhow::bail!(
             "{} is whole, but what the spool holds in damaged bytes is not in it: keep the spool",
             args.out.display()
         );
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// An error with the spool's own ones as such: exit codes go by them.
@@ -102,36 +86,5 @@ fn tell(args: &ExportArgs, exported: &Exported) {
     ));
     if delivered > 0 {
         output::line(&format!("{delivered} batches were delivered meanwhile and are not in it"));
-    }
-}
-
-impl ExportArgs {
-    /// The batches that may be wanted, as their numbers and their segments' times tell.
-    fn span(&self, state: &State) -> Span {
-        let oldest = if self.all { 0 } else { state.oldest_needed() };
-        let first = oldest.max(self.from.unwrap_or(0));
-        let end = state.next_seq.min(self.to.unwrap_or(Seq::MAX));
-        if self.since.is_none() && self.until.is_none() {
-            return Span { first, end };
-        }
-        let touched =
-            state.segments.values().filter(|info| self.overlaps(info.min_time, info.max_time));
-        let (from, to) = touched.fold((Seq::MAX, 0), |(from, to), info| {
-            (info.first_seq.min(from), info.end_seq.max(to))
-        });
-        Span { first: first.max(from), end: end.min(to) }
-    }
-
-    fn wants(&self, header: &BatchHeader) -> bool {
-        let source = &header.key.source;
-        self.source.as_ref().is_none_or(|wanted| wanted == source || wanted == logstore(source))
-            && self.shard.is_none_or(|shard| shard == header.key.shard)
-            && self.overlaps(header.min_time, header.max_time)
-    }
-
-    /// Whether logs of these times, s since the epoch, may lie in the time asked for.
-    fn overlaps(&self, min: u32, max: u32) -> bool {
-        self.since.is_none_or(|since| i64::from(max) >= since.as_second())
-            && self.until.is_none_or(|until| i64::from(min) * 1000 < until.as_millisecond())
     }
 }

@@ -1,26 +1,27 @@
 //! `sls-relay spool import`: batches that `spool export` brought out of another spool.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::bar::Bar;
-use super::export::shown;
-use super::gaps::logstore;
-use super::{KeyFile, Where, output};
-use crate::spool::portable::{self, Contents, Imported, WhenFull};
-use crate::spool::{Options, Spool};
+use super::ask::At;
+use super::export::{BYTES, shown};
+use super::order::give;
+use super::render::{Bar, printable};
+use crate::cli::output;
+use crate::inspect::logstore;
+use crate::orders::Order;
+use crate::spool::portable::{self, Contents};
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
     #[command(flatten)]
-    at: Where,
-    #[command(flatten)]
-    keys: KeyFile,
-    /// File that `spool export` wrote
+    at: At,
+    /// File that `spool export` wrote; a relay that runs reads it itself
     file: PathBuf,
-    /// Why, for the spool's ledger
+    /// Why; kept in the spool's ledger
     #[arg(long, value_name = "TEXT", required_unless_present = "check")]
     reason: Option<String>,
     /// Only check the file and show what is in it
@@ -31,47 +32,33 @@ pub(super) struct ImportArgs {
     json: bool,
 }
 
-pub(super) fn run(args: &ImportArgs) -> anyhow::Result<()> {
-    if args.check {
-        let bar = Bar::new("checked");
-        let contents = portable::verify(&args.file, &mut |progress| bar.show(progress));
-        bar.end();
+/// Ends with 1 where not all of it is stored.
+pub(super) fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let Some(reason) = args.reason.clone().filter(|_| !args.check) else {
+        let bar = Bar::new(BYTES);
+        let contents = portable::verify(&args.file, &mut |at| bar.show(at.bytes, at.of_bytes));
+        drop(bar);
         tell(args, &contents.map_err(shown)?);
-        return Ok(());
-    }
-    let settings = args.at.with_keys(&args.keys)?;
-    let options = Options {
-        keys: settings.keys()?,
-        dir: settings.dir,
-        max_bytes: settings.max_bytes,
-        min_free_bytes: settings.min_free_bytes,
-        retention: settings.retention,
+        return Ok(ExitCode::SUCCESS);
     };
-    // A file that cannot be imported makes no spool.
-    portable::verify(&args.file, &mut |_| ()).map_err(shown)?;
-    let (spool, _) = Spool::open(&options)?;
-    let reason = args.reason.as_deref().unwrap_or_default();
-    let bar = Bar::new("imported");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut show = |progress| bar.show(progress);
-    let imported =
-        runtime.block_on(portable::import(&spool, &args.file, reason, WhenFull::Fail, &mut show));
-    spool.close();
-    bar.end();
-    let Imported { contents, stored, before } = imported.map_err(shown)?;
+    let path = std::path::absolute(&args.file)?;
+    let done = give(&args.at, &Order::Import { path, reason })?;
+    let complete = done["complete"] == true;
     if args.json {
-        let mut told = describe(&contents);
-        told["stored"] = stored.into();
-        told["stored_before"] = before.into();
-        output::line(&told.to_string());
+        output::line(&done.to_string());
     } else {
-        let earlier = match before {
-            0 => String::new(),
-            before => format!("; {before} were there from an earlier import of the same file"),
+        let (stored, before) = (&done["stored"], done["stored_before"].as_u64());
+        let earlier = before.filter(|before| *before > 0).map_or_else(String::new, |before| {
+            format!("; {before} were there from an earlier import of the same file")
+        });
+        let rest = if complete {
+            String::new()
+        } else {
+            format!("; of {}, it ended early: import the file again to go on", done["batches"])
         };
-        output::line(&format!("{stored} batches are stored{earlier}"));
+        output::line(&format!("{stored} batches are stored{earlier}{rest}"));
     }
-    Ok(())
+    Ok(ExitCode::from(u8::from(!complete)))
 }
 
 fn tell(args: &ImportArgs, contents: &Contents) {
@@ -97,7 +84,7 @@ fn tell(args: &ImportArgs, contents: &Contents) {
     if !contents.shards.is_empty() {
         output::line("");
         let rows = contents.shards.iter().map(|(key, (batches, logs))| {
-            let source = super::printable(logstore(&key.source).as_bytes());
+            let source = printable(logstore(&key.source).as_bytes());
             vec![source, key.shard.to_string(), batches.to_string(), logs.to_string()]
         });
         output::table(&["source", "shard", "batches", "logs"], &rows.collect::<Vec<_>>());

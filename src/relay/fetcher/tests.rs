@@ -63,6 +63,7 @@ fn shard(
         source: Arc::new(source),
         spool,
         counters: Counters::default().shard(&key),
+        of_source: Arc::default(),
         key,
         consumer: "test".to_owned(),
         budget,

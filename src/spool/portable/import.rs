@@ -13,7 +13,7 @@ use super::super::error::Error;
 use super::super::format::FILE_HEADER;
 use super::super::ledger;
 use super::super::scan::{Bodies, Found, read_body};
-use super::verify::{Contents, ExportFile, verify};
+use super::verify::{Contents, ExportFile};
 use super::{PortableError, Progress};
 
 /// How long the spool is left alone before a batch that did not fit is tried again.
@@ -37,38 +37,43 @@ pub struct Imported {
     pub stored: u64,
     /// Batches that earlier imports of the same file had stored.
     pub before: u64,
+    /// Whether all of it is stored now, and not only a part.
+    pub whole: bool,
 }
 
-/// Checks all of the file `path`, then stores its batches in their order, as
-/// [`Origin::Import`], each durable before the next. No shard is moved, and the appends of
-/// running ones go on. How far it came is noted in the ledger after each group, with `reason`:
-/// repeated after an interruption it stores one group twice at most, and leaves nothing out.
+/// Stores the batches of the file `path`, of which [`verify`] told the `contents`, in their
+/// order, as [`Origin::Import`], each durable before the next. No shard is moved, and the
+/// appends of running ones go on. How far it came is noted in the ledger after each group, with
+/// `reason`: repeated after an interruption it stores one group twice at most, and leaves
+/// nothing out. It ends early when `goes_on` says so, which is asked after each group and while
+/// the spool has no room.
 ///
 /// Bodies are encrypted with the key of this spool, where it has one.
 ///
 /// # Errors
-/// As [`verify`], and [`Error::KeyMissing`], with nothing stored. After [`PortableError::NoRoom`], [`Error::Io`] and
-/// [`Error::Closed`] import the same file again: it goes on where it stopped.
+/// [`Error::KeyMissing`], with nothing stored; [`PortableError::Damaged`] where the file has
+/// changed since. After [`PortableError::NoRoom`], [`Error::Io`] and [`Error::Closed`] import
+/// the same file again: it goes on where it stopped.
 pub async fn import(
     spool: &Spool,
     path: &Path,
+    contents: Contents,
     reason: &str,
     when_full: WhenFull,
-    progress: &mut (dyn FnMut(Progress) + Send),
+    goes_on: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Imported, PortableError> {
     let (from, dir) = (path.to_owned(), spool.dir().to_owned());
-    let keys = spool.shared.keys.clone();
-    let (contents, file, before) = blocking(move || {
-        let contents = verify(&from, &mut |_| ())?;
-        if let Some(&key_id) = contents.keys.iter().find(|id| keys.lacks(**id)) {
-            let what = from.display().to_string();
-            return Err(Error::KeyMissing { key_id, what }.into());
-        }
+    if let Some(&key_id) = contents.keys.iter().find(|id| spool.shared.keys.lacks(**id)) {
+        let what = path.display().to_string();
+        return Err(Error::KeyMissing { key_id, what }.into());
+    }
+    let export = contents.export;
+    let (file, noted) = blocking(move || {
         let file = Arc::new(ExportFile::open(&from)?);
-        let before = noted(&ledger::read(&dir)?, contents.export).min(contents.batches);
-        Ok((contents, file, before))
+        Ok((file, noted(&ledger::read(&dir)?, export)))
     })
     .await?;
+    let before = noted.min(contents.batches);
     let (of_batches, of_bytes) = (contents.batches, contents.bytes);
     let mut done = Progress { of_batches, of_bytes, ..Progress::default() };
     let mut import = Import { spool, path, reason, when_full, contents, file, stored: before };
@@ -90,7 +95,11 @@ pub async fn import(
             }
             done.bytes += u64::from(entry.body_len);
             if done.batches >= before {
-                import.store(entry).await?;
+                let mut waits_on = || goes_on(done);
+                if !import.store(entry, &mut waits_on).await? {
+                    let _ = import.note().await;
+                    return Ok(import.ended(before));
+                }
             }
             done.batches += 1;
         }
@@ -98,10 +107,11 @@ pub async fn import(
             import.note().await?;
         }
         at = end;
-        progress(done);
+        if !goes_on(done) {
+            break;
+        }
     }
-    let Import { contents, stored, .. } = import;
-    Ok(Imported { contents, stored: stored - before, before })
+    Ok(import.ended(before))
 }
 
 /// How many batches of `export` the ledger tells stored.
@@ -127,9 +137,19 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    /// Stores one batch, however long that takes.
-    async fn store(&mut self, entry: Found) -> Result<(), PortableError> {
-        let Header::Batch(header) = entry.header.clone() else { return Ok(()) };
+    fn ended(self, before: u64) -> Imported {
+        let Self { contents, stored, .. } = self;
+        let whole = stored == contents.batches;
+        Imported { contents, stored: stored - before, before, whole }
+    }
+
+    /// Stores one batch, however long that takes while `goes_on` says so; whether it did.
+    async fn store(
+        &mut self,
+        entry: Found,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, PortableError> {
+        let Header::Batch(header) = entry.header.clone() else { return Ok(true) };
         let (file, at) = (Arc::clone(&self.file), entry.offset);
         let (from, sealed) = (self.path.to_owned(), header.clone());
         let keys = self.spool.shared.keys.clone();
@@ -154,13 +174,16 @@ impl Import<'_> {
                     return Err(PortableError::NoRoom { stored, batches, source });
                 }
                 Err(Error::Full { .. }) => {
+                    if !goes_on() {
+                        return Ok(false);
+                    }
                     let _ = tokio::time::timeout(RETRY, room.changed()).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         self.stored += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// Tells the ledger how far this came; durable on return.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::inspect::Inspection;
+use super::super::inspect::{Inspection, Met};
 use super::super::portable::{PortableError, WhenFull, export, import, verify};
 use super::super::sim::SimDisk;
 use super::super::{Error, Item, Keys, Options, Reader, Span, Spool, UnreadableAnswer, segment};
@@ -204,12 +204,40 @@ fn without_the_key_a_look_shows_headers_and_refuses_bodies() {
     });
     let look = Inspection::open(dir.path()).unwrap();
     assert!(look.damage.is_empty() && look.state().next_seq == 3);
-    let stored = drain(&mut look.stored(0));
-    assert!(stored.iter().all(|batch| batch.header.key_id == id(1) && batch.header.logs == 1));
-    assert!(stored.iter().all(|batch| !batch.body.windows(9).any(|nine| nine == &PLAIN[..9])));
+    for met in look.headers(0, 3, |_| true) {
+        let Met::Batch(stored) = met.unwrap() else { panic!("damage") };
+        assert_eq!((stored.header.key_id, stored.header.logs), (id(1), 1));
+        let sealed = stored.stored_body().unwrap().unwrap();
+        assert!(!sealed.windows(9).any(|nine| nine == &PLAIN[..9]));
+        assert_eq!(missing(stored.body()), id(1));
+    }
+    assert!(look.segments().all(|(id, _)| look.verify(id).unwrap().damage.is_empty()));
     assert_eq!(missing(look.reader(1).read()), id(1));
     let look = Inspection::with_keys(dir.path(), keys(&[2, 1])).unwrap();
     assert_eq!(bodies(&mut look.reader(0)), plain(0..3));
+    let look = look.newer().unwrap();
+    let opened = look.headers(0, 3, |_| true).map(|met| match met.unwrap() {
+        Met::Batch(stored) => stored.body().unwrap().unwrap(),
+        Met::Damage(damage) => panic!("{damage:?}"),
+    });
+    assert_eq!(opened.collect::<Vec<_>>(), plain(0..3));
+}
+
+#[test]
+fn a_look_into_an_open_spool_has_its_keys_and_calls_what_was_changed_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let spool = open_dir(dir.path(), &[1]);
+        append(&spool, 0..2).await;
+        let look = spool.inspection();
+        let Some(Met::Batch(first)) = look.batch(0).unwrap() else { panic!() };
+        assert_eq!(first.body().unwrap().unwrap(), plain(0..1)[0]);
+        let mut moved = (*first).clone();
+        moved.header.cursor = "c9".to_owned();
+        let damage = moved.body().unwrap().unwrap_err();
+        assert_eq!((damage.first_seq, damage.end_seq), (0, 1));
+        spool.close();
+    });
 }
 
 #[test]
@@ -261,14 +289,16 @@ fn an_export_stays_encrypted_and_an_import_encrypts_with_the_key_of_its_spool() 
         assert!(!bytes.windows(9).any(|nine| nine == &PLAIN[..9]));
 
         let spool = open_dir(new.path(), &[2]);
-        match import(&spool, &file, "test", WhenFull::Fail, &mut |_| ()).await {
+        let contents = verify(&file, &mut |_| ()).unwrap();
+        let all = &mut |_| true;
+        match import(&spool, &file, contents.clone(), "test", WhenFull::Fail, all).await {
             Err(PortableError::Spool(error)) => assert_eq!(missing::<()>(Err(error)), id(1)),
             other => panic!("{other:?}"),
         }
         assert_eq!(spool.status().state.next_seq, 0, "nothing is stored");
         spool.close();
         let spool = open_dir(new.path(), &[2, 1]);
-        import(&spool, &file, "test", WhenFull::Fail, &mut |_| ()).await.unwrap();
+        import(&spool, &file, contents, "test", WhenFull::Fail, all).await.unwrap();
         spool.close();
         let look = Inspection::with_keys(new.path(), keys(&[2])).unwrap();
         assert_eq!(bodies(&mut look.reader(0)), plain(0..3));

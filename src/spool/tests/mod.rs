@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod encrypted;
+mod faults;
 mod golden;
 mod keeping;
 mod lives;
@@ -10,6 +11,8 @@ mod moving;
 mod operator;
 mod power_loss;
 mod regressions;
+mod reserve;
+mod room;
 
 use std::path::Path;
 

@@ -81,7 +81,10 @@ impl House {
     }
 
     async fn import(&self, file: &Path, when_full: WhenFull) -> Result<(u64, u64), PortableError> {
-        let done = import(self.spool(), file, "test", when_full, &mut |_| ()).await?;
+        let contents = verify(file, &mut |_| ())?;
+        let all = &mut |_| true;
+        let done = import(self.spool(), file, contents, "test", when_full, all).await?;
+        assert!(done.whole);
         Ok((done.stored, done.before))
     }
 
@@ -117,8 +120,13 @@ fn what_was_exported_from_several_segments_is_delivered_elsewhere_in_the_same_or
         let file = old.export();
         new.fill(3, 100).await;
         let mut seen = Vec::new();
-        let mut see = |progress| seen.push(progress);
-        let imported = import(new.spool(), &file, "test", WhenFull::Fail, &mut see).await.unwrap();
+        let mut see = |progress| {
+            seen.push(progress);
+            true
+        };
+        let contents = verify(&file, &mut |_| ()).unwrap();
+        let imported = import(new.spool(), &file, contents, "test", WhenFull::Fail, &mut see);
+        let imported = imported.await.unwrap();
         assert_eq!((imported.stored, imported.before, imported.contents.logs), (40, 0, 40));
         let whole = Progress { batches: 40, of_batches: 40, bytes: 6_000_320, of_bytes: 6_000_320 };
         assert_eq!(seen.last(), Some(&whole));

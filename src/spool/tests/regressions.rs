@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::disk::{Disk, DiskFile};
-use super::super::sim::SimDisk;
+use super::super::sim::{Failure, SimDisk};
 use super::super::{Item, Reader, Spool, segment};
 use super::{batch, begin, cursor, drain, key, options, runtime};
 
@@ -179,6 +179,9 @@ impl Disk for Counting {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
+    }
+    fn write_again(&self, path: &Path, from: u64, to: u64) -> io::Result<()> {
+        self.disk.write_again(path, from, to)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_dir(path)
@@ -357,4 +360,47 @@ fn a_segment_of_very_many_tiny_batches_is_whole_after_it_was_closed() {
     let found = scan(file.as_ref(), 1, None, Bodies::All).unwrap();
     assert_eq!((found.end, found.length), (open.length, open.length));
     assert_eq!(batches(file.as_ref(), 1, open.length).unwrap().1.len() as u64, many);
+}
+
+/// `unlink` is only called when the floor moves: what could not be removed then stays, and no
+/// quota counts it.
+#[test]
+fn a_segment_that_could_not_be_removed_goes_once_the_disk_works_again() {
+    let disk = SimDisk::default();
+    runtime().block_on(async {
+        let spool = open(&disk);
+        spool.set_destinations(&siem()).await.unwrap();
+        let tenure = begin(&spool, 0).await;
+        for number in 0..3 {
+            spool.append(&tenure, batch(number, vec![1; 700_000])).await.unwrap();
+        }
+        let last = drain(&mut spool.reader(0)).pop().unwrap();
+        let (position, log) = super::after(&last);
+        // The group is written and synced; nothing is removed.
+        disk.fail(2, Failure::ReadOnly, u64::MAX);
+        spool.ack("siem", position, log);
+        spool.flush().await.unwrap();
+        let start = Instant::now();
+        while spool.status().last_error.is_none() {
+            assert!(start.elapsed() < Duration::from_secs(60), "the failure is not told");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        disk.heal();
+        while disk.names(Path::new(segment::DIR)).len() != 1 || spool.status().last_error.is_some()
+        {
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", spool.status());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        spool.close();
+    });
+}
+
+/// The reserve that a crash left without its bytes was taken for a whole one.
+#[test]
+fn a_reserve_without_its_bytes_is_made_whole() {
+    let disk = SimDisk::default();
+    disk.create(Path::new("reserve")).unwrap();
+    open(&disk).close();
+    let reserve = disk.open(Path::new("reserve"), false).unwrap();
+    assert_eq!(reserve.len().unwrap(), 1 << 20);
 }

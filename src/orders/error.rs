@@ -1,0 +1,121 @@
+//! Why an order is not carried out.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::spool::portable::PortableError;
+use crate::{inspect, spool};
+
+/// An error of [`super::obey`]. [`Self::code`] is stable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No reason, or an endless one.
+    #[error(
+        "an order needs a reason of at most {longest} bytes: --reason TEXT; it is kept in the spool's ledger"
+    )]
+    Reason {
+        /// Bytes at most.
+        longest: usize,
+    },
+    /// The selection means no batch.
+    #[error(
+        "no batch in the spool is meant by that; `sls-relay spool list` with the same filters shows those that are"
+    )]
+    Nothing,
+    /// The selection means some logs of a batch and not others.
+    #[error(
+        "of batch {seq} only some logs are meant, and batches can only be {what} whole; choose by batch (--first, --last), source or shard, or by --received time"
+    )]
+    InPart {
+        /// The batch.
+        seq: u64,
+        /// Held or dropped.
+        what: &'static str,
+    },
+    /// The spool has no such destination.
+    #[error("the spool knows no destination {name:?}; it knows {}", list(known))]
+    NoDestination {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The destination is configured.
+    #[error(
+        "destination {name:?} is configured and gets logs; take it out of the configuration and restart the relay first"
+    )]
+    InUse {
+        /// Its name.
+        name: String,
+    },
+    /// Several destinations, and none was named.
+    #[error("there are several destinations; name one: --to {}", known.join(" or --to "))]
+    WhichDestination {
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Nothing that the destination has already is meant.
+    #[error(
+        "nothing that {name:?} has already is meant and still in the spool; what it does not have yet comes by itself, and `spool.retain` says how long delivered logs stay"
+    )]
+    NothingDelivered {
+        /// Its name.
+        name: String,
+    },
+    /// The replay cannot go on.
+    #[error("the replay ended early")]
+    Replay(#[source] io::Error),
+    /// A file that depends on where somebody stands.
+    #[error("{} is no absolute path", path.display())]
+    Relative {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Who obeys may not read the file.
+    #[error(
+        "user {uid}, as whom the spool is written, may not read {}; let that user read it, or copy it to where that user can", path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no whole export, or does not fit.
+    #[error(transparent)]
+    Portable(#[from] PortableError),
+    /// The spool refuses.
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+    /// The batches cannot be looked up.
+    #[error(transparent)]
+    Inspect(#[from] inspect::Error),
+}
+
+impl Error {
+    /// Stable name of the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Reason { .. } => "order.reason",
+            Self::Nothing => "order.nothing",
+            Self::InPart { .. } => "order.in_part",
+            Self::NoDestination { .. } => "order.no_destination",
+            Self::InUse { .. } => "order.in_use",
+            Self::WhichDestination { .. } => "order.which_destination",
+            Self::NothingDelivered { .. } => "order.nothing_delivered",
+            Self::Replay(_) => "order.replay",
+            Self::Relative { .. } => "order.relative_path",
+            Self::Unreadable { .. } => "order.unreadable",
+            Self::Portable(error) => error.code(),
+            Self::Spool(error) => error.code(),
+            Self::Inspect(error) => error.code(),
+        }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
