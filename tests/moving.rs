@@ -134,7 +134,49 @@ async fn what_a_relay_could_not_deliver_another_one_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_imported_makes_no_spool_and_one_in_use_is_left_alone() {
+async fn a_running_relay_imports_what_it_is_told_and_delivers_it() {
+    const LOGS: u64 = 2000;
+    let ends = Ends::start(1, LOGS).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    let (old, new) = (Relay::new(&ends), Relay::new(&ends));
+    let process = Process::start(&old.config);
+    wait_for("all logs to be spooled", || old.waiting() == LOGS && ends.all_committed()).await;
+    let told = json(&export(&old, "all", &["--waiting"]));
+    assert_eq!(told["logs"].as_u64(), Some(LOGS));
+    process.signal(Signal::KILL);
+    tokio::task::spawn_blocking(|| process.wait()).await.unwrap();
+
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    let process = Process::start(&new.config);
+    wait_for("the relay to answer", || {
+        order(&new, &["spool", "status", "--json"], Path::new(""))
+            .stdout
+            .windows(11)
+            .any(|text| text == b"\"live\":true")
+    })
+    .await;
+    let move_in = ["spool", "import", "--reason", "a test", "--json"];
+    for (name, said) in [("no", "No such file"), ("spool", "no regular file")] {
+        let refused = order(&new, &move_in, &new.path(name));
+        assert!(!refused.status.success() && text(&refused).contains(said), "{}", text(&refused));
+    }
+    let imported = json(&order(&new, &move_in, &old.path("all")));
+    assert_eq!((&imported["stored"], &imported["complete"]), (&told["batches"], &true.into()));
+    wait_for("all to be delivered", || ends.arrivals().report().delivered == LOGS).await;
+    let again = json(&order(&new, &move_in, &old.path("all")));
+    assert_eq!((&again["stored"], &again["stored_before"]), (&0.into(), &told["batches"]));
+    let ledger = sls_relay::spool::read_ledger(&new.path("spool")).unwrap();
+    let orders: Vec<_> = ledger.iter().filter(|line| line["what"] == "order").collect();
+    assert_eq!(orders.len(), 2, "what cannot be imported is no order: {orders:?}");
+    assert!(orders[0]["order"] == "import" && orders[0]["export"] == told["export"]);
+    process.signal(Signal::TERM);
+    tokio::task::spawn_blocking(|| process.wait()).await.unwrap();
+    let report = ends.arrivals().report();
+    assert!(report.is_faithful() && report.duplicates == 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_imported_makes_no_spool() {
     let ends = Ends::start(1, 200).await;
     ends.receiver.set_mode(Mode::Refuse).await.unwrap();
     let (old, new) = (Relay::new(&ends), Relay::new(&ends));
@@ -142,8 +184,6 @@ async fn a_file_that_cannot_be_imported_makes_no_spool_and_one_in_use_is_left_al
     wait_for("all logs to be spooled", || old.waiting() == 200).await;
     json(&export(&old, "whole", &[]));
     let move_in = ["spool", "import", "--reason", "test"];
-    let refused = order(&old, &move_in, &old.path("whole"));
-    assert!(text(&refused).contains("in use") && refused.status.code() == Some(69));
     let overwritten = export(&old, "whole", &[]);
     assert!(text(&overwritten).contains("is there already"), "{}", text(&overwritten));
     drop(process);

@@ -55,3 +55,29 @@ fn of_file(error: PortableError, file: &Path) -> Error {
         error => Error::Portable(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool;
+
+    #[test]
+    fn who_may_not_read_the_file_is_named_and_other_errors_stay_what_they_are() {
+        let file = Path::new("/there/moved");
+        let io = |path: &Path, kind: io::ErrorKind| {
+            PortableError::Spool(spool::Error::Io {
+                action: "open",
+                path: path.to_owned(),
+                source: kind.into(),
+            })
+        };
+        let denied = of_file(io(file, io::ErrorKind::PermissionDenied), file);
+        assert_eq!(denied.code(), "order.unreadable");
+        let uid = rustix::process::geteuid().as_raw();
+        let text = denied.to_string();
+        assert!(text.contains("/there/moved") && text.contains(&format!("user {uid}")), "{text}");
+        let elsewhere = io(Path::new("segments/1"), io::ErrorKind::PermissionDenied);
+        assert_eq!(of_file(elsewhere, file).code(), "spool.io");
+        assert_eq!(of_file(io(file, io::ErrorKind::NotFound), file).code(), "spool.io");
+    }
+}

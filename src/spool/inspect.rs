@@ -12,7 +12,7 @@ use super::entry::Seq;
 use super::error::Error;
 use super::headers::SegmentHeaders;
 pub use super::headers::{Headers, Met, Stored};
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::ledger;
 use super::reader::Reader;
 use super::recover::{Damage, QUARANTINE, recover};
@@ -224,6 +224,32 @@ impl Inspection {
     pub fn quarantined(&self, name: &str) -> Result<Arc<dyn DiskFile>, Error> {
         let path = Path::new(QUARANTINE).join(name);
         self.disk.open(&path, false).map_err(|e| Error::io("open", path, e))
+    }
+
+    /// The copy of that name as it was before it was encrypted; none where it is in the clear,
+    /// as copies of damaged bytes always are. `name` must be one that [`Self::quarantine`] gives.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::KeyMissing`], and [`Error::Sealed`] where somebody changed it.
+    pub fn decrypted(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let file = self.quarantined(name)?;
+        let fail = |e| Error::io("read", Path::new(QUARANTINE).join(name), e);
+        let length = usize::try_from(file.len().map_err(fail)?).unwrap_or(usize::MAX);
+        let mut copy = vec![0; length.min(keys::COPY_HEADER)];
+        let read = file.read_at(&mut copy, 0).map_err(fail)?;
+        if !keys::is_sealed(&copy[..read]) || length > keys::LARGEST_COPY {
+            return Ok(None);
+        }
+        copy.resize(length, 0);
+        let mut at = 0;
+        while at < length {
+            match file.read_at(&mut copy[at..], at as u64).map_err(fail)? {
+                0 => break,
+                read => at += read,
+            }
+        }
+        copy.truncate(at);
+        self.shared.keys.open_copy(name, copy).map(Some)
     }
 
     /// The batches of one segment. The only place that decides how they are found.

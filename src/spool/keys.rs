@@ -24,7 +24,9 @@ const TAG: usize = 16;
 pub(crate) const OVERHEAD: usize = NONCE + TAG;
 /// In front of a copy in `quarantine/`; the id of the key follows.
 const COPY_MAGIC: &[u8; 8] = b"SLSRENC1";
-const COPY_HEADER: usize = 16;
+pub(crate) const COPY_HEADER: usize = 16;
+/// Bytes of an encrypted copy at most.
+pub(crate) const LARGEST_COPY: usize = super::format::MAX_BODY + COPY_HEADER + OVERHEAD;
 
 /// The keys of a spool. The first one encrypts, all of them decrypt; without any, bodies are
 /// stored in the clear. Handles share the keys, which are wiped with the last one.
@@ -154,6 +156,11 @@ impl Keys {
         let known = self.0.iter().find(|key| key.id == id);
         known.ok_or_else(|| Error::KeyMissing { key_id: id, what: what() })
     }
+}
+
+/// Whether what begins like this is an encrypted copy.
+pub(crate) fn is_sealed(head: &[u8]) -> bool {
+    head.len() == COPY_HEADER && head.starts_with(COPY_MAGIC)
 }
 
 impl Key {
