@@ -186,9 +186,10 @@ async fn a_spool_can_be_looked_into_beside_a_running_relay_and_changes_by_nothin
     assert_eq!(missing.status.code(), Some(69));
     assert_eq!(files(dir.path()), before, "looking changed something");
 
-    let forgotten = output(&["spool", "forget", "--spool", spool, "--destination", "nobody"]);
+    let forgotten =
+        output(&["spool", "forget", "--spool", spool, "--destination", "nobody", "--reason", "x"]);
     assert_eq!(forgotten.status.code(), Some(69));
-    stdout(&["spool", "forget", "--spool", spool, "--destination", "syslog"]);
+    stdout(&["spool", "forget", "--spool", spool, "--destination", "syslog", "--reason", "x"]);
     let status = stdout(&["spool", "status", "--spool", spool, "--json"]);
     assert!(!status.contains("logs_waiting"), "{status}");
 }

@@ -64,15 +64,13 @@ fn hold_and_note(
     what: &Value,
 ) -> Result<(), Error> {
     let mut held = Vec::new();
-    let mut done = Ok(());
-    for run in &chosen.runs {
-        done = wait(audit.spool.hold(run.span)).map_err(Error::from);
-        if done.is_err() {
-            break;
+    let mut hold = || {
+        for run in &chosen.runs {
+            held.extend(wait(audit.spool.hold(run.span))?.iter());
         }
-        held.push(run.span);
-    }
-    let done = done.and_then(|()| audit.note(order, what));
+        audit.note(order, what)
+    };
+    let done = hold();
     if done.is_err() {
         for span in held {
             wait(audit.spool.release(span))?;

@@ -102,7 +102,7 @@ impl Relay {
         report(&spool, &opened);
         let names: Vec<String> = settings.destinations.iter().map(|d| d.name.clone()).collect();
         for name in spool.set_destinations(&names).await? {
-            tracing::warn!(destination = %name, code = "spool.destination_missing", "the spool holds logs for a destination that is not configured any more; configure it again, or let go of them with: sls-relay spool forget --destination {name}");
+            tracing::warn!(destination = %name, code = "spool.destination_missing", "the spool holds logs for a destination that is not configured any more; configure it again, or let go of them with: sls-relay spool forget --destination {name} --reason TEXT");
         }
         let identity = spool::identity(spool.dir())?;
         let consumer = consumer_name(&identity);

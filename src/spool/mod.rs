@@ -271,20 +271,26 @@ impl Spool {
     }
 
     /// Stops delivery in front of the batches of `span` until [`Self::release`]; durable on
-    /// return. Order is kept: everything behind them waits, too.
+    /// return. Order is kept: everything behind them waits, too. Returns those that were not
+    /// held before.
     ///
     /// # Errors
-    /// [`Error::OutOfReach`] where one of them is not there, delivered, or on its way.
-    pub async fn hold(&self, span: Span) -> Result<(), Error> {
+    /// [`Error::OutOfReach`] where one of them is not there, delivered, dropped, or on its way.
+    pub async fn hold(&self, span: Span) -> Result<Spans, Error> {
         self.within_reach(span)?;
+        let mut added = Spans::default();
+        added.insert(span);
+        self.shared.lock().state.holds.iter().for_each(|held| added.remove(held));
         self.change(Change::Hold { span });
         self.flush().await?;
         // A reader may have taken one in between; none does from now on.
         if let Err(error) = self.within_reach(span) {
-            self.release(span).await?;
+            for span in added.iter() {
+                self.release(span).await?;
+            }
             return Err(error);
         }
-        Ok(())
+        Ok(added)
     }
 
     /// Lets delivery go on past the batches of `span`; durable on return.
@@ -314,6 +320,9 @@ impl Spool {
         let started = |at: &Delivered| at.position > Position { seq: span.first, index: 0 };
         if state.destinations.values().any(started) || span.first < state.oldest_needed() {
             return fail(span.first, "is delivered already, or in part");
+        }
+        if let Some(seq) = (span.first..span.end).find(|seq| state.is_dropped(*seq)) {
+            return fail(seq, "was dropped already");
         }
         if span.first < self.shared.taken() {
             return fail(

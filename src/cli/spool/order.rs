@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::ask::{At, through};
 use super::export::shown;
 use super::filters::Filters;
-use super::render::Bar;
+use super::render::{Bar, batches};
 use crate::cli::{machine_name, output};
 use crate::config::{self, Destination};
 use crate::inspect::Output;
@@ -68,7 +68,7 @@ pub(super) fn hold(args: &BatchesArgs) -> anyhow::Result<ExitCode> {
     let (selection, reason) = (args.filters.selection()?, args.ordering.reason.clone());
     let done = give(&args.ordering.at, &Order::Hold { selection, reason })?;
     Ok(args.ordering.tell(&done, |done| {
-        format!("held: {}; delivery stops in front of them until they are released", what(done))
+        format!("held: {}; delivery stops in front of that until it is released", what(done))
     }))
 }
 
@@ -131,12 +131,7 @@ impl Ordering {
 
 /// The batches of an order in words.
 fn what(done: &Value) -> String {
-    let runs = done["batches"].as_array().into_iter().flatten().map(|run| {
-        let (first, last) = (&run[0], &run[1]);
-        if first == last { first.to_string() } else { format!("{first} to {last}") }
-    });
-    let runs: Vec<String> = runs.collect();
-    format!("batches {} with {} logs", runs.join(", "), done["logs"])
+    format!("{} with {} logs", batches(&done["batches"]), done["logs"])
 }
 
 /// Gives the order to whoever has the spool.

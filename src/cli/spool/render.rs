@@ -115,6 +115,21 @@ pub(super) fn damage_text(damage: &Value) -> String {
     )
 }
 
+/// Runs of batches, each the first and the last, in words.
+pub(super) fn batches(runs: &Value) -> String {
+    let runs: Vec<String> = runs
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|run| match (&run[0], &run[1]) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first} to {last}"),
+        })
+        .collect();
+    let one = runs.len() == 1 && runs.iter().all(|run| !run.contains(' '));
+    format!("batch{} {}", if one { "" } else { "es" }, runs.join(", "))
+}
+
 /// A value of an answer for a cell.
 pub(super) fn cell(value: &Value) -> String {
     match value {

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::ask::{Asking, ask};
-use super::render::{Rendered, cell, damage_text, size};
+use super::render::{Rendered, batches, cell, damage_text, size};
 use crate::cli::output;
 use crate::inspect::Question;
 
@@ -44,16 +44,13 @@ fn show(status: &Value) {
     if let Some(age) = status["oldest_age_seconds"].as_u64() {
         line("oldest", format!("received {} ago", output::age(age)));
     }
-    let spans = |name: &str| -> Vec<String> {
-        let spans = status[name].as_array().into_iter().flatten();
-        spans.map(|span| format!("{} to {}", span[0], span[1])).collect()
-    };
-    if !spans("holds").is_empty() {
-        let held = spans("holds").join(", ");
-        line("HELD", format!("batches {held}; delivery stops in front of them until `release`"));
+    let any = |name: &str| status[name].as_array().is_some_and(|runs| !runs.is_empty());
+    if any("holds") {
+        let held = batches(&status["holds"]);
+        line("HELD", format!("{held}; delivery stops in front of that until `spool release`"));
     }
-    if !spans("drops").is_empty() {
-        line("dropped", format!("batches {}", spans("drops").join(", ")));
+    if any("drops") {
+        line("dropped", batches(&status["drops"]));
     }
     if known("oldest_log") {
         line(

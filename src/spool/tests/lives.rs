@@ -1,12 +1,12 @@
 //! Random lives of a spool: passing failures of the disk, killed processes, and power losses,
-//! in any order. `power_loss` knows only the last of these.
+//! in any order, with operators' orders in between. `power_loss` knows only power losses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::super::sim::SimDisk;
-use super::super::{Item, Position, Spool};
+use super::super::{BatchHeader, Error, Item, Origin, Position, Span, Spool};
 use super::{after, batch, begin, key, options, runtime};
 
 #[derive(Default)]
@@ -16,6 +16,26 @@ struct Oracle {
     highest_ack: Position,
     /// What each number that a reader ever saw stood for.
     numbers: BTreeMap<u64, Vec<u8>>,
+    /// Inserted batches with an answer, by number, and those whose ack was asked for.
+    inserted: BTreeMap<u64, Vec<u8>>,
+    inserted_acked: BTreeSet<u64>,
+    /// What is held, unless an order for it failed on the way.
+    holds: Option<BTreeSet<u64>>,
+    /// Batches whose drop was answered, by number.
+    dropped: BTreeSet<u64>,
+    /// The same with those whose order failed on the way.
+    perhaps_dropped: BTreeSet<u64>,
+}
+
+impl Oracle {
+    /// The batch need not be there any more.
+    fn let_go(&mut self, header: &BatchHeader) {
+        if header.origin == Origin::Import {
+            self.inserted_acked.insert(header.seq);
+        } else {
+            self.acked.insert(number(&header.cursor));
+        }
+    }
 }
 
 fn number(cursor: &str) -> u64 {
@@ -35,14 +55,23 @@ fn open(disk: &SimDisk) -> Result<Spool, String> {
 fn check(spool: &Spool, oracle: &mut Oracle) -> Result<(), String> {
     let state = spool.status().state;
     let delivered = state.destinations.get("siem").map(|d| d.position).unwrap_or_default();
-    if delivered > oracle.highest_ack {
+    let mut reached = oracle.highest_ack;
+    while oracle.perhaps_dropped.contains(&reached.seq) {
+        reached = Position { seq: reached.seq + 1, index: 0 };
+    }
+    if delivered > reached {
         return Err(format!("delivered {delivered} is ahead of {}", oracle.highest_ack));
     }
-    let mut found = BTreeMap::new();
+    let (mut found, mut inserted) = (BTreeMap::new(), BTreeMap::new());
     let mut reader = spool.reader(delivered.seq);
     while let Some(item) = reader.read().map_err(|e| e.to_string())? {
         let Item::Batch(read) = item else { return Err(format!("damage: {item:?}")) };
         let at = number(&read.header.cursor);
+        if read.header.origin == Origin::Import {
+            oracle.numbers.insert(read.header.seq, read.body.clone());
+            inserted.insert(read.header.seq, read.body);
+            continue;
+        }
         if found.last_key_value().is_some_and(|(last, _)| *last >= at) {
             return Err(format!("the shard goes back to {at}"));
         }
@@ -64,6 +93,19 @@ fn check(spool: &Spool, oracle: &mut Oracle) -> Result<(), String> {
             return Err(format!("the shard would be pulled again from {position}, behind {at}"));
         }
     }
+    for (seq, body) in &oracle.inserted {
+        if inserted.get(seq) != Some(body) && !oracle.inserted_acked.contains(seq) {
+            return Err(format!("inserted batch {seq} is gone or has other bytes"));
+        }
+    }
+    let held: BTreeSet<u64> = state.holds.iter().flat_map(|span| span.first..span.end).collect();
+    if oracle.holds.as_ref().is_some_and(|holds| *holds != held) {
+        return Err(format!("{held:?} is held in place of {:?}", oracle.holds));
+    }
+    let due = |seq: &&u64| **seq >= delivered.seq && !state.is_dropped(**seq);
+    if let Some(seq) = oracle.dropped.iter().find(due) {
+        return Err(format!("batch {seq} was dropped and would be delivered"));
+    }
     // What the position says is there, is there: no hole in front of it.
     let first = found.first_key_value().map_or(position, |(at, _)| *at);
     for at in first..position {
@@ -80,22 +122,30 @@ async fn work(spool: &Spool, disk: &SimDisk, rng: &mut fastrand::Rng, oracle: &m
     }
     let tenure = begin(spool, 0).await;
     let from = spool.delivered("siem").map_or(0, |delivered| delivered.position.seq);
-    let mut reader = spool.reader(from);
+    let mut reader = spool.delivery_reader(from);
     for _ in 0..rng.u32(1..30) {
-        match rng.u8(..12) {
+        match rng.u8(..16) {
             0 => disk.stop_after(rng.u64(..8)),
             1 | 2 => disk.stop_after(u64::MAX),
             3..=5 => {
                 let Ok(Some(Item::Batch(read))) = reader.read() else { continue };
                 let (position, log) = after(&read);
                 spool.ack("siem", position, log);
-                oracle.acked.insert(number(&read.header.cursor));
+                oracle.let_go(&read.header);
                 oracle.highest_ack = position;
                 oracle.numbers.insert(read.header.seq, read.body);
                 if rng.bool() {
                     let _ = spool.flush().await;
                 }
             }
+            12 => {
+                let body: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(500).collect();
+                let again = batch(rng.u64(..90), body.clone());
+                if let Ok(seq) = spool.insert(key(9), again, Origin::Import).await {
+                    oracle.inserted.insert(seq, body);
+                }
+            }
+            13..=15 => order(spool, rng, oracle).await,
             _ => {
                 let at = spool.shard(&key(0)).map_or(0, |state| number(&state.position));
                 let size = if rng.u8(..6) == 0 { rng.usize(..600_000) } else { rng.usize(..9000) };
@@ -115,9 +165,49 @@ async fn work(spool: &Spool, disk: &SimDisk, rng: &mut fastrand::Rng, oracle: &m
     }
 }
 
+/// Holds, releases or drops some of what no reader has taken.
+async fn order(spool: &Spool, rng: &mut fastrand::Rng, oracle: &mut Oracle) {
+    let first = rng.u64(..=spool.status().state.next_seq);
+    let span = Span { first, end: first + rng.u64(1..4) };
+    match rng.u8(..3) {
+        0 => match (spool.hold(span).await, &mut oracle.holds) {
+            (Ok(_), Some(holds)) => holds.extend(span.first..span.end),
+            (Ok(_), None) | (Err(Error::OutOfReach { .. }), _) => {}
+            (Err(_), holds) => *holds = None,
+        },
+        1 => match (spool.release(span).await, &mut oracle.holds) {
+            (Ok(()), Some(holds)) => holds.retain(|seq| !span.contains(*seq)),
+            (_, holds) => *holds = None,
+        },
+        _ => discard(spool, span, oracle).await,
+    }
+}
+
+async fn discard(spool: &Spool, span: Span, oracle: &mut Oracle) {
+    let mut reader = spool.reader(span.first);
+    let mut batches = Vec::new();
+    while let Ok(Some(Item::Batch(read))) = reader.read()
+        && span.contains(read.header.seq)
+    {
+        batches.push(read.header);
+    }
+    let Some(last) = batches.last().filter(|last| last.seq + 1 == span.end) else { return };
+    let outcome = spool.discard(span, last.end_log()).await;
+    match (&outcome, &mut oracle.holds) {
+        (Err(Error::OutOfReach { .. }), _) => return,
+        (Ok(()), Some(holds)) => holds.retain(|seq| !span.contains(*seq)),
+        (_, holds) => *holds = None,
+    }
+    if outcome.is_ok() {
+        oracle.dropped.extend(span.first..span.end);
+    }
+    oracle.perhaps_dropped.extend(span.first..span.end);
+    batches.iter().for_each(|header| oracle.let_go(header));
+}
+
 fn run(seed: u64) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut oracle = Oracle::default();
+    let mut oracle = Oracle { holds: Some(BTreeSet::new()), ..Oracle::default() };
     let mut disk = SimDisk::default();
     for _ in 0..rng.u32(2..6) {
         let spool = open(&disk)?;

@@ -79,14 +79,30 @@ fn dropped_batches_are_left_out_and_positions_go_on_behind_them() {
 }
 
 #[test]
+fn a_dropped_batch_cannot_be_held_or_dropped_once_more() {
+    runtime().block_on(async {
+        let disk = SimDisk::default();
+        let spool = with_batches(&disk, 6).await;
+        spool.discard(span(3, 4), 4).await.unwrap();
+        for result in [spool.hold(span(2, 5)).await.map(drop), spool.discard(span(3, 5), 5).await] {
+            assert!(matches!(result, Err(Error::OutOfReach { seq: 3, .. })), "{result:?}");
+        }
+        assert!(spool.status().state.holds.is_empty());
+        spool.close();
+    });
+}
+
+#[test]
 fn what_is_on_its_way_delivered_or_not_there_is_out_of_reach() {
     runtime().block_on(async {
         let disk = SimDisk::default();
         let spool = with_batches(&disk, 4).await;
-        let refused = |result: Result<(), Error>| match result {
-            Err(Error::OutOfReach { seq, .. }) => seq,
-            other => panic!("{other:?}"),
-        };
+        fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> u64 {
+            match result {
+                Err(Error::OutOfReach { seq, .. }) => seq,
+                other => panic!("{other:?}"),
+            }
+        }
         assert_eq!(refused(spool.hold(span(3, 5)).await), 4);
         assert_eq!(refused(spool.hold(span(2, 2)).await), 1);
         let mut reader = spool.delivery_reader(0);
@@ -128,14 +144,15 @@ fn an_inserted_batch_is_delivered_and_moves_no_shard() {
     });
 }
 
-/// Fills some segments of 1 MiB and delivers everything.
-async fn fill_and_deliver(spool: &Spool, count: u64) {
+/// Fills some segments of 1 MiB with what SLS received `age` ago, and delivers everything.
+async fn fill_and_deliver(spool: &Spool, count: u64, age: Duration) {
     spool.set_destinations(&[SIEM.to_owned()]).await.unwrap();
     let tenure = begin(spool, 0).await;
     let from = spool.status().state.next_seq;
     for number in from..from + count {
         let mut batch = batch(number, vec![7; 400_000]);
-        batch.received_at = jiff::Timestamp::now().as_millisecond();
+        let received = jiff::Timestamp::now() - age;
+        batch.received_at = received.as_millisecond();
         spool.append(&tenure, batch).await.unwrap();
         let last = drain(&mut spool.delivery_reader(number)).pop().unwrap();
         let (position, log) = after(&last);
@@ -147,16 +164,20 @@ async fn fill_and_deliver(spool: &Spool, count: u64) {
 #[test]
 fn delivered_segments_stay_as_long_and_as_large_as_retention_says() {
     runtime().block_on(async {
-        let keep = |bytes| Retention { time: Duration::from_secs(3600), bytes };
-        for (retention, least, most) in
-            [(Retention::default(), 0, 3), (keep(4 << 20), 8, 14), (keep(u64::MAX), 20, 20)]
-        {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let keep = |bytes| Retention { time: hours(1), bytes };
+        for (retention, age, least, most) in [
+            (Retention::default(), hours(0), 0, 3),
+            (keep(4 << 20), hours(0), 8, 14),
+            (keep(u64::MAX), hours(0), 20, 20),
+            (keep(u64::MAX), hours(2), 0, 3),
+        ] {
             let disk = SimDisk::default();
             let options = Options { retention, ..options(Path::new("sim")) };
             let (spool, _) = Spool::open_simulated(Arc::new(disk.clone()), &options).unwrap();
-            fill_and_deliver(&spool, 20).await;
+            fill_and_deliver(&spool, 20, age).await;
             let kept = drain(&mut spool.reader(0)).len();
-            assert!((least..=most).contains(&kept), "{kept} batches with {retention:?}");
+            assert!((least..=most).contains(&kept), "{kept} batches of {age:?} with {retention:?}");
             spool.close();
         }
     });
@@ -169,7 +190,7 @@ fn what_is_only_kept_makes_room_for_new_logs() {
         let retention = Retention { time: Duration::from_secs(3600), bytes: u64::MAX };
         let options = Options { retention, ..options(Path::new("sim")) };
         let (spool, _) = Spool::open_simulated(Arc::new(disk.clone()), &options).unwrap();
-        fill_and_deliver(&spool, 30).await;
+        fill_and_deliver(&spool, 30, Duration::ZERO).await;
         let tenure = begin(&spool, 0).await;
         let mut room = spool.room();
         for number in 30..60 {
