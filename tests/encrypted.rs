@@ -172,12 +172,42 @@ async fn the_command_line_shows_headers_to_everybody_and_logs_to_who_has_the_key
     let shown = relay(&[&show[..], &["--key-file", keys]].concat());
     assert!(shown.status.success() && text(&shown).contains("log 0"), "{}", text(&shown));
 
+    let unread = relay(&["spool", "cat", "--spool", dir]);
+    assert!(unread.status.code() == Some(69) && text(&unread).contains(&id), "{}", text(&unread));
+    let (unopened, opened) = (
+        relay(&["spool", "verify", "--spool", dir]),
+        relay(&["spool", "verify", "--spool", dir, "--key-file", keys]),
+    );
+    assert!(unopened.status.success() && text(&unopened).contains("with a key that is not here"));
+    assert!(text(&unopened).contains(" and 0 logs check"), "{}", text(&unopened));
+    assert!(opened.status.success() && !text(&opened).contains("key"), "{}", text(&opened));
+    let config = scene.dir.path().join("relay.toml");
+    let configured = |keys: &str| {
+        let text = format!("[spool]\ndir = {dir:?}\nencrypt_key_file = {keys:?}\n");
+        std::fs::write(&config, text).unwrap();
+    };
+    configured("/no/such/file");
+    let config = config.to_str().unwrap();
+    assert!(relay(&["spool", "status", "--config", config]).status.success());
+    let unusable = relay(&["spool", "cat", "--config", config]);
+    assert!(text(&unusable).contains("/no/such/file"), "{}", text(&unusable));
+    let order = ["spool", "hold", "--reason", "x", "--config", config];
+    assert!(text(&relay(&order)).contains("/no/such/file"), "nothing is written without the key");
+    configured(keys);
+    let read = relay(&["spool", "cat", "--config", config, "--json"]);
+    assert!(read.status.success() && read.stdout.len() > 1000, "{}", text(&read));
+
     let line = read_ledger(Path::new(dir)).unwrap().swap_remove(0);
     let copy = Path::new(dir).join(line["copy"].as_str().unwrap());
     let decrypt = ["spool", "decrypt", copy.to_str().unwrap(), "--spool", dir];
     assert!(text(&relay(&decrypt)).contains(&id));
     let copied = relay(&[&decrypt[..], &["--key-file", keys]].concat());
     assert_eq!(copied.stdout.len() as u64, line["bytes"].as_u64().unwrap());
+
+    let name = copy.file_name().unwrap().to_str().unwrap();
+    let aside = ["spool", "quarantine", "show", name, "--raw", "--spool", dir];
+    assert!(text(&relay(&aside)).contains(&id));
+    assert_eq!(relay(&[&aside[..], &["--key-file", keys]].concat()).stdout, copied.stdout);
 
     let made = relay(&["spool", "key"]);
     assert_eq!(Keys::parse(&text(&made)).unwrap().ids().count(), 1);

@@ -282,6 +282,41 @@ fn an_import_that_found_no_room_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn an_import_that_nobody_wants_any_more_ends_and_the_next_one_goes_on() {
+    runtime().block_on(async {
+        let (old, new) = (House::new().await, House::new().await);
+        old.fill(300, 10).await;
+        let file = old.export();
+        let contents = verify(&file, &mut |_| ()).unwrap();
+        let mut first = |at: Progress| at.batches == 0;
+        let part = import(new.spool(), &file, contents, "test", WhenFull::Fail, &mut first).await;
+        let part = part.unwrap();
+        assert_eq!((part.stored, part.before, part.whole), (128, 0, false));
+        assert_eq!(new.import(&file, WhenFull::Fail).await.unwrap(), (172, 128));
+        assert_eq!(moved(&new.batches()), moved(&old.batches()));
+    });
+}
+
+#[test]
+fn an_import_that_waits_for_room_ends_when_nobody_wants_it_any_more() {
+    runtime().block_on(async {
+        let (old, new) = (House::new().await, House::new().await);
+        old.fill(10, 500_000).await;
+        while new.spool().status().used_bytes + 5_000_000 < new.options().max_bytes {
+            new.fill(1, 500_000).await;
+        }
+        let file = old.export();
+        let contents = verify(&file, &mut |_| ()).unwrap();
+        let never = &mut |_| false;
+        let part = import(new.spool(), &file, contents, "test", WhenFull::Wait, never).await;
+        let part = part.unwrap();
+        assert!(!part.whole && part.stored < 10, "{part:?}");
+        let noted = read_ledger(new.dir.path()).unwrap().pop().unwrap();
+        assert_eq!(noted["batches"], part.stored);
+    });
+}
+
+#[test]
 fn an_import_waits_for_room_while_it_is_delivered() {
     runtime().block_on(async {
         let (old, new) = (House::new().await, House::new().await);
