@@ -115,7 +115,7 @@ fn what_lies_behind_damage_waits_for_its_key_as_well() {
         let disk = SimDisk::default();
         let spool = open(&disk, &[1]);
         spool.set_destinations(&[SIEM.to_owned()]).await.unwrap();
-        // One group, so that the entries behind the damaged one are found one by one.
+        // Mostly one group, so that the entries behind the damaged one are found one by one.
         let inserts =
             (0..3).map(|n| spool.insert(key(0), batch(n, PLAIN), super::super::Origin::Import));
         let mut inserts: Vec<_> = inserts.map(Box::pin).collect();
@@ -146,11 +146,13 @@ fn what_lies_behind_damage_waits_for_its_key_as_well() {
 /// Where the body of batch `seq` lies in the first segment.
 fn disk_offset(disk: &SimDisk, seq: u64) -> usize {
     use super::super::disk::Disk as _;
+    use super::super::scan::{EntryAt, batches, read_entry};
     let file = disk.open(&segment::path(1), false).unwrap();
-    let (_, found) = super::super::scan::batches(file.as_ref(), 1, file.len().unwrap()).unwrap();
+    let (incarnation, found) = batches(file.as_ref(), 1, file.len().unwrap()).unwrap();
     let batch = found.iter().find(|batch| batch.header.seq == seq).unwrap();
-    let next = found.iter().map(|other| other.offset).filter(|at| *at > batch.offset).min();
-    usize::try_from(next.unwrap() - 5).unwrap()
+    let entry = read_entry(file.as_ref(), incarnation, batch.offset, u64::MAX).unwrap();
+    let EntryAt::Valid { found, .. } = entry else { panic!("it does not check") };
+    usize::try_from(found.end() - 5).unwrap()
 }
 
 #[test]
