@@ -24,8 +24,9 @@ pub(super) struct At {
     /// [default: /etc/sls-relay/sls-relay.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// File with the keys of an encrypted spool, one a line; the spool is read here then, and
-    /// not by the relay that may have it open [default: encrypt_key_file of the configuration]
+    /// File with the keys of an encrypted spool, one a line; what only reads the spool reads it
+    /// here then, beside the relay that may have it open
+    /// [default: encrypt_key_file of the configuration]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }

@@ -63,7 +63,7 @@ enum SpoolCommand {
     Replay(order::ReplayArgs),
     /// Let go of what waits for a destination that is not configured any more
     Forget(order::ForgetArgs),
-    /// Copy batches into one file, for the spool of another relay
+    /// Copy batches into one file, for the spool of another relay; always whole ones
     Export(export::ExportArgs),
     /// Store the batches of an exported file, to be delivered from here
     Import(import::ImportArgs),
