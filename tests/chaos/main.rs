@@ -239,10 +239,11 @@ impl Chaos {
             assert_eq!(confirmed, state.next_log, "relay {at} has delivered its spool");
             spooled += state.next_log;
             let again = self.relays[at].receiver.counts().messages - confirmed;
+            // On a busy machine a drain may take too long without any fault of ours.
+            let explained = self.sent_again[at] + self.relays[at].says_sent_again();
             assert!(
-                again <= self.sent_again[at],
-                "seed {seed}: relay {at} sent {again} again, {} explained",
-                self.sent_again[at]
+                again <= explained,
+                "seed {seed}: relay {at} sent {again} again, {explained} explained"
             );
             self.relays[at].check_log();
             self.relays[at].check_order(&self.sls);

@@ -15,7 +15,7 @@ use sls_relay::spool::inspect::Inspection;
 use sls_relay::syslog::body;
 
 use crate::link::Link;
-use crate::process::Process;
+use crate::process::{Process, sent_again};
 use crate::{GROUP, PER_GROUP};
 
 /// Every log that came, by connection.
@@ -165,6 +165,11 @@ timeout = "10 s"
                 "connection {connection}: log {n} of shard {shard} came after {before:?}"
             );
         }
+    }
+
+    /// Logs that it says it has sent again, as it does where a drain was not answered in time.
+    pub(crate) fn says_sent_again(&self) -> u64 {
+        sent_again(&self.log)
     }
 
     /// Lines of its log that must not be there.

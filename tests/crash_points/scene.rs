@@ -16,7 +16,7 @@ use crate::config_file::write_config;
 use crate::harm;
 use crate::pipeline::{DEADLINE, Ends, wait_for};
 use crate::plan::{Before, During, Harm, Plan};
-use crate::process::Process;
+use crate::process::{Process, sent_again};
 
 const SHARDS: u32 = 2;
 /// Logs of each log group.
@@ -188,12 +188,4 @@ impl Scene {
             tokio::task::yield_now().await;
         }
     }
-}
-
-/// Logs that a relay says it sends again, as it does where a drain was not answered in time.
-fn sent_again(log: &[String]) -> u64 {
-    let lines = log.iter().filter(|line| line.contains("these logs are sent again"));
-    let counts = lines
-        .filter_map(|line| line.split(" logs=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
-    counts.sum()
 }

@@ -92,3 +92,11 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+/// Logs that a relay says it sends again, as it does where a drain was not answered in time.
+pub(crate) fn sent_again(log: &[String]) -> u64 {
+    let lines = log.iter().filter(|line| line.contains("these logs are sent again"));
+    let counts = lines
+        .filter_map(|line| line.split(" logs=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+    counts.sum()
+}
