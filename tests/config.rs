@@ -87,6 +87,7 @@ fn the_smallest_file_gets_every_default() {
     let settings = config::load(&path, &env, "this-host").unwrap().settings;
     assert_eq!(settings.spool.max_bytes, 10 << 30);
     assert_eq!(settings.spool.min_free_bytes, 1 << 30);
+    assert_eq!(settings.spool.keys().unwrap().ids().count(), 0);
     let source = &settings.sources[0];
     assert_eq!(source.name, "source");
     assert_eq!(source.start, Start::Begin);
@@ -115,6 +116,7 @@ fn what_is_written_takes_the_place_of_defaults() {
     let path = directory("good").join("everything.toml");
     let settings = config::load(&path, &env, "this-host").unwrap().settings;
     assert_eq!(settings.spool.max_bytes, 500_000_000);
+    assert_eq!(settings.spool.keys().unwrap().ids().count(), 2);
     let waf = &settings.sources[0];
     assert_eq!(waf.start, Start::Time("2026-01-31T00:00:00Z".parse().unwrap()));
     assert_eq!(waf.heartbeat_interval, Duration::from_millis(2500));
@@ -207,6 +209,8 @@ fn the_spool_alone_is_read_whatever_else_is_wrong() {
     let written = load("[spool]\ndir = \"/s\"\n[control]\nsocket = \"/c\"\n[[source]]\n").unwrap();
     assert_eq!(written.control.socket, Path::new("/c"));
     assert_eq!(load("[spool]\ndir = \"/s\"\n[log\n").unwrap().spool.dir, Path::new("/s"));
+    let keys = load("[spool]\ndir = \"/s\"\nencrypt_key_file = \"/no/such/file\"\n").unwrap();
+    assert!(keys.spool.keys().unwrap_err().to_string().contains("/no/such/file"), "only named");
     for (text, code) in [
         ("", "config.missing_table"),
         ("[spool]\n", "config.missing_key"),

@@ -175,6 +175,43 @@ fn the_role_of_the_instance_is_only_asked_for_at_the_first_call() {
 }
 
 #[test]
+fn keys_of_the_spool_come_from_their_file_or_from_systemd_and_are_never_shown() {
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let dir = tempfile::tempdir().unwrap();
+    let access = [("SLS_AK_ID", "LTAI"), ("SLS_AK_KEY", "secret")];
+    let env = [&access[..], &[("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())]].concat();
+    let load = |spool: &str, env: &[(&str, &str)]| {
+        let env = |name: &str| {
+            env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+        };
+        let text = text("").replace("[[source]]", &format!("{spool}[[source]]"));
+        config::parse(&text, "sls-relay.toml", &env, "this-host").unwrap()
+    };
+    let count = |loaded: &Loaded| loaded.settings.spool.keys().unwrap().ids().count();
+    assert_eq!(count(&load("", &env)), 0, "an empty directory");
+    let own = write(dir.path(), "own", &format!("{KEY}\n\n{KEY}\n"));
+    write(dir.path(), "sls_spool-key", KEY);
+    assert_eq!(count(&load("", &env)), 1);
+    let own = format!("encrypt_key_file = \"{own}\"\n");
+    let loaded = load(&own, &env);
+    assert_eq!((count(&loaded), loaded.warnings.len()), (2, 0));
+    assert!(!format!("{loaded:?} {:?}", loaded.settings.spool.keys()).contains("AAEC"));
+    for (content, said) in [("", "holds no key"), ("AAECAwQ\n", "line 1 is no key")] {
+        write(dir.path(), "own", content);
+        let loaded = load(&own, &env);
+        assert!(loaded.warnings.join("\n").contains(said), "{:?}", loaded.warnings);
+        let error = loaded.settings.spool.keys().unwrap_err().to_string();
+        assert!(error.contains(said) && !error.contains("AAEC"), "{error}");
+    }
+    write(dir.path(), "sls_spool-key", "no key");
+    let warnings = load("", &env).warnings.join("\n");
+    assert!(
+        warnings.contains("sls_spool-key") && warnings.contains("does not start"),
+        "{warnings}"
+    );
+}
+
+#[test]
 fn settings_and_problems_never_show_a_secret() {
     let source = format!(
         "access_key_id = \"LTAI\"\naccess_key_secret = \"{SECRET}\"\n\

@@ -98,6 +98,11 @@ fn measure(dir: &Path, size: usize, rounds: usize) -> Vec<(&'static str, f64, &'
         ("spool, next after the receipt", PLAIN, Box::new(spool("spool-p", 1, Next::AfterReceipt))),
         ("sled, flush()", PLAIN, Box::new(Values::new(Sled::new(&dir.join("sled"), false), 1))),
         (
+            "spool, encrypted, next waiting",
+            PLAIN,
+            Box::new(Spooled::encrypted(&dir.join("spool-x"), 1, Next::Early)),
+        ),
+        (
             "sled, flush() + fdatasync",
             PLAIN,
             Box::new(Values::new(Sled::new(&dir.join("sled-s"), true), 1)),

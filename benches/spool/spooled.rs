@@ -7,7 +7,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sls_relay::spool::{Batch, Compression, Options, Position, Receipt, ShardKey, Spool, Tenure};
+use sls_relay::spool::{
+    Batch, Compression, Keys, Options, Position, Receipt, ShardKey, Spool, Tenure,
+};
 use tokio::runtime::Runtime;
 
 use crate::Variant;
@@ -37,7 +39,17 @@ pub(crate) struct Spooled {
 
 impl Spooled {
     pub(crate) fn new(dir: &Path, producers: usize, next: Next) -> Self {
-        let options = Options { min_free_bytes: 256 << 20, ..Options::new(dir, 8 << 30) };
+        Self::open(&Options::new(dir, 8 << 30), producers, next)
+    }
+
+    /// The same with its bodies encrypted.
+    pub(crate) fn encrypted(dir: &Path, producers: usize, next: Next) -> Self {
+        let keys = Keys::parse(&Keys::random().unwrap()).unwrap();
+        Self::open(&Options { keys, ..Options::new(dir, 8 << 30) }, producers, next)
+    }
+
+    fn open(options: &Options, producers: usize, next: Next) -> Self {
+        let options = Options { min_free_bytes: 256 << 20, ..options.clone() };
         let (spool, _) = Spool::open(&options).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let runtime = Arc::new(runtime);

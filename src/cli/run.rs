@@ -178,6 +178,7 @@ fn exit_code(error: &RelayError) -> u8 {
             exit::NO_PERMISSION
         }
         RelayError::Spool(Error::QuotaTooSmall { .. } | Error::NewerFormat { .. })
+        | RelayError::Keys(_)
         | RelayError::Source { .. } => exit::CONFIG,
         RelayError::Spool(_) | RelayError::NameInUse { .. } => exit::UNAVAILABLE,
         RelayError::TaskEnded(_) => exit::SOFTWARE,

@@ -20,6 +20,7 @@ mod resolve;
 pub mod schema;
 mod settings;
 mod source;
+mod spool_key;
 mod value;
 
 use std::io::Read as _;
@@ -33,6 +34,7 @@ pub use settings::{
     Checkpoint, ControlSettings, Destination, Handover, LocalSettings, LogFormat, LogSettings,
     OnExpired, Settings, Source, SpoolSettings, Start,
 };
+pub use spool_key::KeyFileError;
 
 use parse::Parsed;
 use report::{File, Place, Report};
@@ -74,7 +76,8 @@ pub fn load(
 }
 
 /// Reads only the `[spool]` and `[control]` tables of a configuration file, for commands about
-/// a spool: they need no access key, and work while something else in the file is wrong.
+/// a spool: they need no access key, and work while something else in the file is wrong. The
+/// file of keys is only named: who looks at headers needs none.
 ///
 /// # Errors
 /// What is wrong with these tables, or that the file cannot be read.
@@ -82,7 +85,7 @@ pub fn load_spool(path: &Path) -> Result<LocalSettings, Problems> {
     let (text, _) = read(path).map_err(Problems::one)?;
     let parsed = parse::parse(&text, &path.display().to_string());
     let Parsed { tables, mut reports, file, broken_lines } = parsed;
-    let local = resolve::local(&tables, &mut reports);
+    let local = resolve::local(&tables, &|_| None, false, &mut reports);
     if file.broken {
         reports.retain(|report| is_certain(report, &broken_lines));
     }

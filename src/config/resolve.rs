@@ -14,6 +14,7 @@ use super::settings::{
     SpoolSettings,
 };
 use super::source::{Resolved, source};
+use super::spool_key;
 use super::value::{choice, level};
 use crate::control::LONGEST_PATH;
 use crate::spool::Retention;
@@ -26,7 +27,7 @@ pub(super) fn resolve(
     reports: &mut Vec<Report>,
 ) -> Option<Settings> {
     let named = |name| tables.iter().filter(|table| table.schema.name == name).collect::<Vec<_>>();
-    let local = local(tables, reports);
+    let local = local(tables, env, true, reports);
     let sources = sources(&named("source"), env, reports);
     let destinations = destinations(&named("destination"), hostname, reports);
     let default_log = GivenTable::new(&TABLES[3], Place::Nowhere);
@@ -41,11 +42,17 @@ pub(super) fn resolve(
     })
 }
 
-/// The `[spool]` and `[control]` tables alone, unless a problem was reported.
-pub(super) fn local(tables: &[GivenTable], reports: &mut Vec<Report>) -> Option<LocalSettings> {
+/// The `[spool]` and `[control]` tables alone, unless a problem was reported. With `try_keys` a
+/// file of keys that cannot be used is warned of.
+pub(super) fn local(
+    tables: &[GivenTable],
+    env: credentials::Env<'_>,
+    try_keys: bool,
+    reports: &mut Vec<Report>,
+) -> Option<LocalSettings> {
     let named = |name| tables.iter().find(|table| table.schema.name == name);
     let spool = match named("spool") {
-        Some(table) => spool(table, reports),
+        Some(table) => spool(table, env, try_keys, reports),
         None => missing_table("spool", reports),
     };
     let socket = named("control").map_or(Ok(None), |table| socket(table, reports));
@@ -57,17 +64,23 @@ pub(super) fn local(tables: &[GivenTable], reports: &mut Vec<Report>) -> Option<
     Some(LocalSettings { spool, control })
 }
 
-fn spool(table: &GivenTable, reports: &mut Vec<Report>) -> Read<SpoolSettings> {
+fn spool(
+    table: &GivenTable,
+    env: credentials::Env<'_>,
+    try_keys: bool,
+    reports: &mut Vec<Report>,
+) -> Read<SpoolSettings> {
     let mut reader = Reader::new(table, reports);
     let dir = reader.text("dir", |text| Ok::<_, String>(PathBuf::from(text)));
     let max_bytes = reader.size("max_bytes");
     let min_free_bytes = reader.size("min_free_bytes");
     let time = reader.span("retain");
     let bytes = reader.size("retain_bytes");
+    let key_file = spool_key::file(&mut reader, env, try_keys);
     reader.finish();
     let retention = Retention { time: time?, bytes: bytes? };
     let (dir, max_bytes, min_free_bytes) = (dir?, max_bytes?, min_free_bytes?);
-    Ok(SpoolSettings { dir, max_bytes, min_free_bytes, retention })
+    Ok(SpoolSettings { dir, max_bytes, min_free_bytes, retention, key_file: key_file? })
 }
 
 fn socket(table: &GivenTable, reports: &mut Vec<Report>) -> Read<Option<PathBuf>> {

@@ -195,6 +195,11 @@ static SPOOL: &[Key] = &[
         "10 GiB",
         "Most that delivered logs take; max_bytes covers them, too.",
     ),
+    path(
+        "encrypt_key_file",
+        Derived("the systemd credential sls_spool-key, else logs are stored in the clear"),
+        "File with the keys that logs in the spool are encrypted with, one a line, newest first.",
+    ),
 ];
 
 static SOURCE: &[Key] = &[

@@ -42,13 +42,16 @@ pub struct SpoolSettings {
     pub min_free_bytes: u64,
     /// What is kept of delivered segments.
     pub retention: Retention,
+    /// File with the keys that logs are encrypted with; in the clear without one.
+    pub key_file: Option<PathBuf>,
 }
 
 impl SpoolSettings {
-    /// A spool of `max_bytes` in `dir` that may fill the disk and keeps nothing delivered.
+    /// A spool of `max_bytes` in `dir` that may fill the disk, keeps nothing delivered, and
+    /// encrypts nothing.
     pub fn new(dir: impl Into<PathBuf>, max_bytes: u64) -> Self {
         let (dir, retention) = (dir.into(), Retention::default());
-        Self { dir, max_bytes, min_free_bytes: 0, retention }
+        Self { dir, max_bytes, min_free_bytes: 0, retention, key_file: None }
     }
 }
 

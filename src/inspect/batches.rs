@@ -104,7 +104,7 @@ pub(super) fn show(
 /// A batch as it travels.
 fn describe(batch: &Stored) -> Value {
     let header = &batch.header;
-    json!({
+    let mut described = json!({
         "seq": header.seq, "source": header.key.source, "shard": header.key.shard,
         "cursor": header.cursor, "next_cursor": header.next_cursor,
         "groups": header.groups, "logs": header.logs, "stored_bytes": batch.stored_bytes(),
@@ -112,5 +112,9 @@ fn describe(batch: &Stored) -> Value {
         "received": time(header.received_at),
         "oldest_log": time(i64::from(header.min_time) * 1000),
         "newest_log": time(i64::from(header.max_time) * 1000),
-    })
+    });
+    if header.key_id != 0 {
+        described["key"] = format!("{:016x}", header.key_id).into();
+    }
+    described
 }

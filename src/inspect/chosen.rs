@@ -53,6 +53,35 @@ impl Chosen {
     }
 }
 
+/// Which batches a selection means to somebody who takes them whole, told without a body: those
+/// that hold, or may hold, a selected log.
+pub struct Whole<'a> {
+    filter: Filter<'a>,
+    selection: &'a Selection,
+}
+
+impl<'a> Whole<'a> {
+    /// Of a spool in this state.
+    pub fn new(selection: &'a Selection, state: &State) -> Self {
+        Self { filter: Filter::new(selection, None, state), selection }
+    }
+
+    /// Where all of them lie, as the segments tell.
+    pub fn span(&self, state: &State) -> Span {
+        let meant = state.segments.values().filter(|info| self.filter.segment(info));
+        let (from, to) = meant.fold((Seq::MAX, 0), |(from, to), info| {
+            (info.first_seq.min(from), info.end_seq.max(to))
+        });
+        let first = from.max(self.selection.from_seq.unwrap_or(0));
+        Span { first, end: to.min(self.selection.to_seq.unwrap_or(Seq::MAX)) }
+    }
+
+    /// Whether a batch is meant.
+    pub fn wants(&self, header: &BatchHeader) -> bool {
+        self.filter.batch(header) != Verdict::None
+    }
+}
+
 /// The batches that `selection` means; damage among them is passed over.
 ///
 /// # Errors

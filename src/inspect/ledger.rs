@@ -59,6 +59,10 @@ pub(super) fn show(
         send(out, &describe(name, bytes, &spool.ledger()?))?;
         return Ok(json!({ "bytes": bytes }));
     }
+    if let Some(content) = spool.decrypted(name)? {
+        send_bytes(out, &content)?;
+        return Ok(json!({ "bytes": content.len() }));
+    }
     let file = spool.quarantined(name)?;
     let mut chunk = vec![0; 256 << 10];
     let mut at = 0;

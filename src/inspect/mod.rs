@@ -24,10 +24,11 @@ use std::io;
 
 use serde_json::{Value, json};
 
-pub use chosen::{Chosen, Part, Run, choose, choose_logs};
+pub use chosen::{Chosen, Part, Run, Whole, choose, choose_logs};
 pub use error::Error;
 pub use filter::logstore;
 pub use octets::Octets;
+pub use pass::describe as damage;
 pub use question::{By, Clock, FieldTest, Only, Question, Selection};
 
 use crate::spool::inspect::Inspection;

@@ -141,7 +141,7 @@ impl Tally {
 }
 
 /// Damage as it travels.
-pub(super) fn describe(damage: &Damage) -> Value {
+pub fn describe(damage: &Damage) -> Value {
     json!({
         "segment": format!("{:016x}", damage.segment), "from": damage.from, "to": damage.to,
         "first_seq": damage.first_seq, "end_seq": damage.end_seq,

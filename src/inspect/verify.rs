@@ -1,4 +1,4 @@
-//! `Verify`: everything is read, every checksum compared, every body decoded.
+//! `Verify`: everything is read, every checksum compared, every body decoded whose key is here.
 
 use serde_json::{Value, json};
 
@@ -6,13 +6,14 @@ use super::error::Error;
 use super::pass::{describe, undecodable};
 use super::{Output, logs, send};
 use crate::spool::inspect::{Inspection, Met};
+use crate::spool::{self, Damage, Seq};
 
 pub(super) fn verify(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Error> {
     let segments: Vec<_> = spool.segments().collect();
     // Each byte is read once for the checksums and once more to be decoded.
     let total = segments.iter().map(|(_, info)| 2 * info.length).sum();
     let (mut done, mut bytes, mut batches, mut lost, mut damaged, mut failed) = (0, 0, 0, 0, 0, 0);
-    let (mut seen, mut logs_read, mut raw) = (0, 0u64, Vec::new());
+    let (mut seen, mut sealed, mut logs_read, mut raw) = (0, 0u64, 0u64, Vec::new());
     for (id, info) in segments {
         out.progress(done, total);
         if !out.is_wanted() {
@@ -37,7 +38,25 @@ pub(super) fn verify(spool: &Inspection, out: &mut dyn Output) -> Result<Value, 
             let mut found = spool.headers(info.first_seq, info.end_seq, |other| *other == info);
             while let Some(met) = found.next() {
                 let Met::Batch(stored) = met? else { continue };
-                let Ok(body) = stored.body()? else { continue };
+                let body = match stored.body() {
+                    Ok(Ok(body)) => body,
+                    Ok(Err(damage)) => {
+                        // The checksums told of what does not check; here a key says that
+                        // somebody changed what does.
+                        if stored.header.key_id != 0 && !told(&verified.damage, stored.header.seq) {
+                            damaged += 1;
+                            lost += 1;
+                            batches -= 1;
+                            send(out, &json!({ "damage": describe(&damage) }))?;
+                        }
+                        continue;
+                    }
+                    Err(spool::Error::KeyMissing { .. }) => {
+                        sealed += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 match logs::decode(&stored.header, &body, &mut raw) {
                     Ok(()) => logs_read += u64::from(stored.header.logs),
                     Err(why) => {
@@ -53,5 +72,11 @@ pub(super) fn verify(spool: &Inspection, out: &mut dyn Output) -> Result<Value, 
     Ok(json!({
         "segments": seen, "bytes": bytes, "batches": batches, "logs": logs_read,
         "lost_batches": lost, "damage": damaged, "undecodable": failed,
+        "without_key": sealed,
     }))
+}
+
+/// Whether a batch is among what is told to be damaged.
+fn told(damage: &[Damage], seq: Seq) -> bool {
+    damage.iter().any(|damage| (damage.first_seq..damage.end_seq).contains(&seq))
 }

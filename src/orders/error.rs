@@ -1,9 +1,11 @@
 //! Why an order is not carried out.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::relay::RelayError;
 use crate::relay::refetch::RefetchError;
+use crate::spool::portable::PortableError;
 use crate::{inspect, spool};
 
 /// An error of [`super::obey`]. [`Self::code`] is stable.
@@ -89,6 +91,27 @@ pub enum Error {
     /// What was done cannot be told.
     #[error("the order ended early: nobody takes what it tells")]
     Told(#[source] io::Error),
+    /// A file that depends on where somebody stands.
+    #[error("{} is no absolute path", path.display())]
+    Relative {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Who obeys may not read the file.
+    #[error(
+        "user {uid}, as whom the spool is written, may not read {}; let that user read it, or copy it to where that user can", path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no whole export, or does not fit.
+    #[error(transparent)]
+    Portable(#[from] PortableError),
     /// The spool refuses.
     #[error(transparent)]
     Spool(#[from] spool::Error),
@@ -114,6 +137,9 @@ impl Error {
             Self::Client(_) => "order.client",
             Self::Refetch(error) => error.code(),
             Self::Told(_) => "order.untold",
+            Self::Relative { .. } => "order.relative_path",
+            Self::Unreadable { .. } => "order.unreadable",
+            Self::Portable(error) => error.code(),
             Self::Spool(error) => error.code(),
             Self::Inspect(error) => error.code(),
         }

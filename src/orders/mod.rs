@@ -7,9 +7,11 @@
 
 mod batches;
 mod error;
+mod import;
 mod refetch;
 mod resend;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,13 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// Store what was exported from another spool, to be delivered from here.
+    Import {
+        /// The file, absolute; who obeys opens it.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Longest reason, in bytes.
@@ -131,6 +140,7 @@ pub fn obey(
             resend::replay(&audit, selection, to, *rate, out)
         }
         Order::Refetch { .. } => refetch::refetch(&audit, configured, out),
+        Order::Import { path, .. } => import::import(&audit, path, !destinations.is_empty(), out),
     }
 }
 
@@ -142,6 +152,7 @@ impl Order {
             | Self::Drop { reason, .. }
             | Self::Forget { reason, .. }
             | Self::Replay { reason, .. }
+            | Self::Import { reason, .. }
             | Self::Refetch { reason } => reason,
         }
     }

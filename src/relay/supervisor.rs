@@ -39,6 +39,9 @@ pub enum RelayError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] spool::Error),
+    /// The keys of the spool cannot be read.
+    #[error(transparent)]
+    Keys(#[from] crate::config::KeyFileError),
     /// A source, before its first call.
     #[error("source {name:?} cannot be used")]
     Source {
@@ -91,6 +94,7 @@ impl Relay {
             max_bytes: settings.spool.max_bytes,
             min_free_bytes: settings.spool.min_free_bytes,
             retention: settings.spool.retention,
+            keys: settings.spool.keys()?,
         };
         let opened = tokio::task::spawn_blocking(move || Spool::open(&options)).await;
         let (spool, opened) =

@@ -6,6 +6,7 @@ use super::Receipt;
 use super::entry::{Batch, Change, Header, Origin, ShardKey};
 use super::error::Error;
 use super::format::MAX_BODY;
+use super::keys::{Keys, OVERHEAD};
 use super::segment::NewEntry;
 
 /// What the writer is asked to do.
@@ -36,19 +37,35 @@ pub(crate) enum Command {
 
 /// What moves a shard on.
 pub(crate) enum Append {
-    Batch { batch: Batch, body_crc: u32, origin: Origin },
-    Progress { cursor: String, next_cursor: String },
+    /// The body is sealed already where `key_id` is not 0.
+    Batch {
+        batch: Batch,
+        body_crc: u32,
+        origin: Origin,
+        key_id: u64,
+    },
+    Progress {
+        cursor: String,
+        next_cursor: String,
+    },
 }
 
 impl Append {
-    /// A batch, with the checksum of its body: the one costly thing that the caller's thread
-    /// can do before the writer's.
-    pub(crate) fn of(batch: Batch, origin: Origin) -> Result<Self, Error> {
-        if batch.body.len() > MAX_BODY {
-            return Err(Error::TooLarge { size: batch.body.len(), limit: MAX_BODY });
+    /// A batch, with its body sealed and the checksum of what will be stored: the costly
+    /// things that the caller's thread can do before the writer's.
+    pub(crate) fn of(
+        keys: &Keys,
+        shard: &ShardKey,
+        mut batch: Batch,
+        origin: Origin,
+    ) -> Result<Self, Error> {
+        const LIMIT: usize = MAX_BODY - OVERHEAD;
+        if batch.body.len() > LIMIT {
+            return Err(Error::TooLarge { size: batch.body.len(), limit: LIMIT });
         }
+        let key_id = keys.seal(shard, &mut batch)?;
         let body_crc = crc32c::crc32c(&batch.body);
-        Ok(Self::Batch { batch, body_crc, origin })
+        Ok(Self::Batch { batch, body_crc, origin, key_id })
     }
 
     /// Whether it continues its shard.

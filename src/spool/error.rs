@@ -90,6 +90,25 @@ pub enum Error {
         /// Why, and what to do.
         why: &'static str,
     },
+    /// The key that something is encrypted with is not here. Nothing is passed over: it can be
+    /// read once the key is there again.
+    #[error(
+        "{what} is encrypted with key {key_id:016x}, which is not among the keys given; add it as a further line to the key file (spool.encrypt_key_file or the systemd credential sls_spool-key, --key-file for a command) and start again"
+    )]
+    KeyMissing {
+        /// First 8 bytes of the SHA-256 of the key, as a number in little-endian order.
+        key_id: u64,
+        /// What it is, in words.
+        what: String,
+    },
+    /// A file was changed or renamed since it was encrypted.
+    #[error(
+        "{what} is not what was encrypted under this name; give it the name it had in quarantine/, or fetch it again"
+    )]
+    Sealed {
+        /// The file.
+        what: String,
+    },
     /// The spool is being closed.
     #[error("the spool is closed")]
     Closed,
@@ -108,6 +127,8 @@ impl Error {
             Self::NewerFormat { .. } => "spool.newer_format",
             Self::QuotaTooSmall { .. } => "spool.quota_too_small",
             Self::OutOfReach { .. } => "spool.out_of_reach",
+            Self::KeyMissing { .. } => "spool.key_missing",
+            Self::Sealed { .. } => "spool.sealed",
             Self::Closed => "spool.closed",
         }
     }

@@ -16,6 +16,7 @@ use super::format::{
     self, ENTRY_PREFIX, EntryPrefix, FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, Kind,
     seal,
 };
+use super::keys::Keys;
 use super::recover::{Recovered, recover};
 use super::scan::{Bodies, Found, Piece, Scan, batches, headers, read_body, salvage, scan};
 use super::segment::{self, NewEntry, Segment};
@@ -254,7 +255,8 @@ fn check_entries(file: &dyn DiskFile, entries: &[Found], from: u64, to: u64, byt
 
 fn read_all(disk: &SimDisk, state: &State, length: usize) -> Vec<Read> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let shared = Shared::new(disk, Catalog::none(), state.clone(), ID, Arc::default());
+    let shared =
+        Shared::new(disk, Catalog::none(), state.clone(), ID, Arc::default(), Keys::default());
     drained(&mut Reader::new(Arc::new(shared), 0), length + state.segments.len() + 1)
 }
 

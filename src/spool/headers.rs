@@ -9,6 +9,7 @@ use super::entry::{BatchHeader, Header, Indexed, Seq};
 use super::error::Error;
 use super::format::{FILE_HEADER, GROUP_HEADER, GROUP_TRAILER, GroupHeader, GroupTrailer};
 use super::inspect::{Inspection, Segment};
+use super::keys::Keys;
 use super::lost::Lost;
 use super::recover::Damage;
 use super::scan::{EntryAt, Found, footer, next_group, read_body, read_entry, salvage};
@@ -29,6 +30,7 @@ pub struct Stored {
     /// The oldest batch that a destination needed.
     needed: Seq,
     file: Arc<dyn DiskFile>,
+    keys: Keys,
 }
 
 /// What a walk comes upon.
@@ -48,8 +50,27 @@ impl Stored {
     /// The body exactly as SLS sent it, or the damage where it does not check any more.
     ///
     /// # Errors
-    /// [`Error::Io`] where the disk does not give it.
+    /// [`Error::Io`] where the disk does not give it, [`Error::KeyMissing`].
     pub fn body(&self) -> Result<Result<Vec<u8>, Damage>, Error> {
+        let (body, to) = self.read()?;
+        let opened = match body {
+            Some(body) => self.keys.open(&self.header, body)?,
+            None => None,
+        };
+        Ok(opened.ok_or_else(|| self.damage(to)))
+    }
+
+    /// The body as it is stored, encrypted or not, or the damage.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the disk does not give it.
+    pub(crate) fn stored_body(&self) -> Result<Result<Vec<u8>, Damage>, Error> {
+        let (body, to) = self.read()?;
+        Ok(body.ok_or_else(|| self.damage(to)))
+    }
+
+    /// The stored body where it checks, and where its entry ends.
+    fn read(&self) -> Result<(Option<Vec<u8>>, u64), Error> {
         let fail = |e| Error::io("read", segment::path(self.segment), e);
         let file = self.file.as_ref();
         let there = read_entry(file, self.incarnation, self.offset, u64::MAX).map_err(fail)?;
@@ -60,8 +81,12 @@ impl Stored {
             to = found.end();
             body = read_body(file, &found).map_err(fail)?;
         }
-        let lost = || Lost::batch(&self.header, self.needed);
-        Ok(body.ok_or_else(|| Damage::one(self.segment, (self.offset, to), lost())))
+        Ok((body, to))
+    }
+
+    fn damage(&self, to: u64) -> Damage {
+        let lost = Lost::batch(&self.header, self.needed);
+        Damage::one(self.segment, (self.offset, to), lost)
     }
 }
 
@@ -162,6 +187,7 @@ pub(crate) struct SegmentHeaders {
     /// What was met while looking for the end of damage.
     ahead: VecDeque<Met>,
     salvaged: VecDeque<Found>,
+    keys: Keys,
 }
 
 impl SegmentHeaders {
@@ -171,6 +197,7 @@ impl SegmentHeaders {
         id: u64,
         info: SegmentInfo,
         needed: Seq,
+        keys: Keys,
     ) -> Result<Self, Error> {
         let footer = footer(file.as_ref(), id, info.length)
             .map_err(|e| Error::io("read", segment::path(id), e))?;
@@ -190,6 +217,7 @@ impl SegmentHeaders {
             next: info.first_seq,
             ahead: VecDeque::new(),
             salvaged: VecDeque::new(),
+            keys,
         })
     }
 
@@ -281,8 +309,17 @@ impl SegmentHeaders {
     fn met(&mut self, header: BatchHeader, offset: u64, stored: u32) -> Met {
         self.next = header.seq + 1;
         let (segment, incarnation, needed) = (self.id, self.incarnation, self.needed);
-        let file = Arc::clone(&self.file);
-        Met::Batch(Box::new(Stored { header, segment, offset, stored, incarnation, needed, file }))
+        let (file, keys) = (Arc::clone(&self.file), self.keys.clone());
+        Met::Batch(Box::new(Stored {
+            header,
+            segment,
+            offset,
+            stored,
+            incarnation,
+            needed,
+            file,
+            keys,
+        }))
     }
 
     /// Skips to the next whole group, keeping the entries on the way that check.

@@ -12,6 +12,7 @@ use super::entry::Seq;
 use super::error::Error;
 use super::headers::SegmentHeaders;
 pub use super::headers::{Headers, Met, Stored};
+use super::keys::{self, Keys};
 use super::ledger;
 use super::lost::survey;
 use super::reader::Reader;
@@ -50,10 +51,19 @@ impl Inspection {
     /// # Errors
     /// [`Error::Io`] where there is no spool or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        Self::open_counting(dir, Arc::default())
+        Self::with_keys(dir, Keys::default())
     }
 
-    fn open_counting(dir: &Path, read: Arc<AtomicU64>) -> Result<Self, Error> {
+    /// The same with what the bodies of an encrypted spool are read with. Without the key of a
+    /// body everything but that body can be read.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_keys(dir: &Path, keys: Keys) -> Result<Self, Error> {
+        Self::open_counting(dir, Arc::default(), keys)
+    }
+
+    fn open_counting(dir: &Path, read: Arc<AtomicU64>, keys: Keys) -> Result<Self, Error> {
         let files = OsDisk::new(dir);
         let used_bytes = files.used_beside(Path::new("-"));
         let disk: Arc<dyn Disk> = Arc::new(CountingDisk::new(Arc::new(files), Arc::clone(&read)));
@@ -71,6 +81,7 @@ impl Inspection {
             state.clone(),
             found.highest,
             Arc::default(),
+            keys,
         );
         Ok(Self {
             shared: Arc::new(shared),
@@ -113,7 +124,7 @@ impl Inspection {
         let read = Arc::clone(&self.read);
         match &self.live {
             Some(spool) => Ok(Self::of_open(spool, read)),
-            None => Self::open_counting(&self.dir, read),
+            None => Self::open_counting(&self.dir, read, self.shared.keys.clone()),
         }
     }
 
@@ -217,6 +228,32 @@ impl Inspection {
         self.disk.open(&path, false).map_err(|e| Error::io("open", path, e))
     }
 
+    /// The copy of that name as it was before it was encrypted; none where it is in the clear,
+    /// as copies of damaged bytes always are. `name` must be one that [`Self::quarantine`] gives.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::KeyMissing`], and [`Error::Sealed`] where somebody changed it.
+    pub fn decrypted(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let file = self.quarantined(name)?;
+        let fail = |e| Error::io("read", Path::new(QUARANTINE).join(name), e);
+        let length = usize::try_from(file.len().map_err(fail)?).unwrap_or(usize::MAX);
+        let mut copy = vec![0; length.min(keys::COPY_HEADER)];
+        let read = file.read_at(&mut copy, 0).map_err(fail)?;
+        if !keys::is_sealed(&copy[..read]) || length > keys::LARGEST_COPY {
+            return Ok(None);
+        }
+        copy.resize(length, 0);
+        let mut at = 0;
+        while at < length {
+            match file.read_at(&mut copy[at..], at as u64).map_err(fail)? {
+                0 => break,
+                read => at += read,
+            }
+        }
+        copy.truncate(at);
+        self.shared.keys.open_copy(name, copy).map(Some)
+    }
+
     /// The batches of one segment. The only place that decides how they are found.
     pub(crate) fn headers_of(
         &self,
@@ -225,7 +262,8 @@ impl Inspection {
     ) -> Result<Segment<SegmentHeaders>, Error> {
         Ok(match self.segment(id, info)? {
             Segment::There(file) => {
-                Segment::There(SegmentHeaders::new(file, id, *info, self.state.oldest_needed())?)
+                let (needed, keys) = (self.state.oldest_needed(), self.shared.keys.clone());
+                Segment::There(SegmentHeaders::new(file, id, *info, needed, keys)?)
             }
             Segment::Missing(damage) => Segment::Missing(damage),
             Segment::Removed => Segment::Removed,

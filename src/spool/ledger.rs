@@ -8,6 +8,7 @@ use super::crash;
 use super::disk::{Disk, DiskFile};
 use super::entry::{Compression, ShardKey};
 use super::error::Error;
+use super::keys::Keys;
 use super::lost::Lost;
 use super::reader::StoredBatch;
 use super::recover::{Damage, QUARANTINE, set_aside_path};
@@ -75,11 +76,18 @@ pub fn lost_of(damage: &serde_json::Value) -> Vec<Lost> {
 }
 
 /// Keeps the body of a batch and notes why. Doing it twice does nothing.
-pub(crate) fn quarantine(disk: &dyn Disk, batch: &StoredBatch, why: &str) -> Result<(), Error> {
+pub(crate) fn quarantine(
+    disk: &dyn Disk,
+    keys: &Keys,
+    batch: &StoredBatch,
+    why: &str,
+) -> Result<(), Error> {
     let header = &batch.header;
-    let copy = Path::new(QUARANTINE).join(format!("batch-{}.bin", header.seq));
+    let name = format!("batch-{}.bin", header.seq);
+    let copy = Path::new(QUARANTINE).join(&name);
     let Some(file) = begin_copy(disk, &copy)? else { return Ok(()) };
-    file.append(&[&batch.body]).map_err(|e| Error::io("write", &copy, e))?;
+    file.append(&[&keys.seal_copy(&name, &batch.body)?])
+        .map_err(|e| Error::io("write", &copy, e))?;
     note(
         disk,
         &serde_json::json!({
@@ -122,15 +130,17 @@ pub struct UnreadableAnswer<'a> {
 /// Keeps the body of an answer and notes why. Doing it twice does nothing.
 pub(crate) fn quarantine_answer(
     disk: &dyn Disk,
+    keys: &Keys,
     answer: &UnreadableAnswer<'_>,
 ) -> Result<PathBuf, Error> {
     // The same shard number and cursor of another source are another answer.
     let source = crc32c::crc32c(answer.key.source.as_bytes());
     let cursor = crc32c::crc32c(answer.cursor.as_bytes());
     let name = format!("answer-{source:08x}-{}-{cursor:08x}.bin", answer.key.shard);
-    let copy = Path::new(QUARANTINE).join(name);
+    let copy = Path::new(QUARANTINE).join(&name);
     let Some(file) = begin_copy(disk, &copy)? else { return Ok(copy) };
-    file.append(&[answer.body]).map_err(|e| Error::io("write", &copy, e))?;
+    file.append(&[&keys.seal_copy(&name, answer.body)?])
+        .map_err(|e| Error::io("write", &copy, e))?;
     note(
         disk,
         &serde_json::json!({

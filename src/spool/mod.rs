@@ -20,6 +20,10 @@
 //!   short.
 //! - Bytes that do not check any more are never handed out. They are reported as [`Damage`], which
 //!   names the cursor ranges that are lost with them, and everything around them stays readable.
+//! - With [`Keys`], bodies and copies of answers and batches in `quarantine/` are encrypted and
+//!   authenticated. Headers, names and the ledger are not: cursors, names of sources, times and
+//!   counts, nothing of a log. A reader without the key stops at the batch
+//!   ([`Error::KeyMissing`]) and passes over none. What was stored without a key stays as it is.
 //! - One process owns a spool. Reading segments with [`inspect`] changes nothing.
 //!
 //! Promised on local file systems whose `fdatasync` reaches the disk (ext4, xfs, btrfs).
@@ -37,10 +41,12 @@ mod format;
 pub mod fuzz;
 mod headers;
 pub mod inspect;
+mod keys;
 mod ledger;
 mod lock;
 mod lost;
 mod open;
+pub mod portable;
 mod quota;
 mod reader;
 mod recover;
@@ -68,6 +74,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use entry::{Batch, BatchHeader, Compression, Origin, Position, Seq, ShardKey};
 pub use error::Error;
+pub use keys::{Keys, KeysError};
 pub use ledger::{UnreadableAnswer, lost_in, lost_of, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
 pub use lost::Lost;
@@ -190,7 +197,8 @@ impl Spool {
     /// [`Error::Full`] while the quota holds; [`Error::Io`] while the disk fails. Both leave
     /// the spool usable: append the same batch again later.
     pub async fn append(&self, tenure: &Tenure, batch: Batch) -> Result<Receipt, Error> {
-        self.advance(tenure, Append::of(batch, Origin::Live)?).await
+        let append = Append::of(&self.shared.keys, &tenure.key, batch, Origin::Live)?;
+        self.advance(tenure, append).await
     }
 
     /// Stores a batch that is not the next one of its shard, which it does not move: pulled
@@ -199,7 +207,7 @@ impl Spool {
     /// # Errors
     /// As [`Self::append`].
     pub async fn insert(&self, key: ShardKey, batch: Batch, origin: Origin) -> Result<Seq, Error> {
-        let append = Append::of(batch, origin)?;
+        let append = Append::of(&self.shared.keys, &key, batch, origin)?;
         let receipt = self.ask(|reply| Command::Append { tenure: 0, key, append, reply }).await?;
         Ok(receipt.end.saturating_sub(1))
     }
@@ -399,13 +407,13 @@ impl Spool {
     /// Copies a batch that checks but cannot be used to `quarantine/`, with the reason in the
     /// ledger.
     pub fn quarantine(&self, batch: &StoredBatch, why: &str) -> Result<(), Error> {
-        ledger::quarantine(self.shared.disk(), batch, why)
+        ledger::quarantine(self.shared.disk(), &self.shared.keys, batch, why)
     }
 
-    /// Keeps an answer of SLS that cannot be read, with the reason in the ledger; durable on
+    /// Keeps an answer of SLS that cannot be read, encrypted where there is a key, with the reason in the ledger; durable on
     /// return. Doing it twice does nothing. Returns the path of the copy in the spool.
     pub fn quarantine_answer(&self, answer: &UnreadableAnswer<'_>) -> Result<PathBuf, Error> {
-        ledger::quarantine_answer(self.shared.disk(), answer)
+        ledger::quarantine_answer(self.shared.disk(), &self.shared.keys, answer)
     }
 
     /// Writes one JSON object with a time to the ledger, which outlives every segment.

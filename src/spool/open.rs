@@ -10,6 +10,7 @@ use super::crash;
 use super::disk::{Disk, OsDisk};
 use super::entry::{Header, Indexed};
 use super::error::Error;
+use super::keys::Keys;
 use super::ledger;
 use super::lock::Lock;
 use super::quota::Quota;
@@ -33,14 +34,16 @@ pub struct Options {
     pub min_free_bytes: u64,
     /// What is kept of delivered segments.
     pub retention: Retention,
+    /// What bodies are encrypted with; nothing where there is no key.
+    pub keys: Keys,
 }
 
 impl Options {
-    /// A spool of `max_bytes` in `dir` that fills the disk if it must, and keeps nothing that
-    /// is delivered.
+    /// A spool of `max_bytes` in `dir` that fills the disk if it must, keeps nothing that is
+    /// delivered, and encrypts nothing.
     pub fn new(dir: impl Into<PathBuf>, max_bytes: u64) -> Self {
-        let (dir, retention) = (dir.into(), Retention::default());
-        Self { dir, max_bytes, min_free_bytes: 0, retention }
+        let (dir, retention, keys) = (dir.into(), Retention::default(), Keys::default());
+        Self { dir, max_bytes, min_free_bytes: 0, retention, keys }
     }
 
     /// For somebody who opens the spool of a relay that is stopped: nothing is let go of.
@@ -130,7 +133,7 @@ impl Spool {
         catalog.set_positions(&state);
         let segments: Vec<u64> = state.segments.keys().copied().collect();
         quota.refresh(disk.as_ref(), Some(&open), &segments);
-        let shared = Arc::new(Shared::new(disk, catalog, state, id, used));
+        let shared = Arc::new(Shared::new(disk, catalog, state, id, used, options.keys.clone()));
         let floor = shared.lock().state.floor;
         shared.remove_unneeded(floor)?;
         crash::point("spool-opened");

@@ -75,8 +75,7 @@ impl Reader {
 
     /// Goes back, or forward, to batch `seq`.
     pub fn seek(&mut self, seq: Seq) {
-        let delivers = self.delivers;
-        *self = Self { delivers, ..Self::new(Arc::clone(&self.shared), seq) };
+        *self = Self { delivers: self.delivers, ..Self::new(Arc::clone(&self.shared), seq) };
     }
 
     /// Closes the segment that was read last. An open file keeps its disk space even when the
@@ -90,7 +89,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Io`] where the disk does not answer: that is not damage, and the next call
-    /// tries the same again. [`Error::NewerFormat`].
+    /// tries the same again. [`Error::NewerFormat`], [`Error::KeyMissing`].
     pub fn read(&mut self) -> Result<Option<Item>, Error> {
         loop {
             if self.delivers {
@@ -258,8 +257,18 @@ impl Reader {
         let Some(file) = &self.file else { return Ok(None) };
         let fail = |e| Error::io("read", segment::path(self.segment), e);
         let Some(body) = read_body(file.as_ref(), found).map_err(fail)? else { return Ok(None) };
+        let opened = self.shared.keys.open(header, body)?;
         self.next = header.seq + 1;
-        Ok(Some(Item::Batch(Box::new(StoredBatch { header: header.clone(), body }))))
+        let header = header.clone();
+        Ok(Some(match opened {
+            Some(body) => Item::Batch(Box::new(StoredBatch { header, body })),
+            // The checksum is right and the tag is not: somebody changed it.
+            None => {
+                let needed = self.shared.lock().state.oldest_needed();
+                let lost = Lost::batch(&header, needed);
+                Item::Damage(Damage::one(self.segment, (found.offset, found.end()), lost))
+            }
+        }))
     }
 
     /// The damaged place of segment `id` that holds `offset`, and what is known of it. The same

@@ -63,6 +63,20 @@ impl Segment {
         let path = path(id);
         let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
         crash::point("segment-created");
+        let segment = Self::begin(file, id, incarnation, snapshot)?;
+        crash::point("segment-synced");
+        disk.sync_dir(Path::new(DIR)).map_err(|e| Error::io("sync", DIR, e))?;
+        crash::point("segment-named");
+        Ok(segment)
+    }
+
+    /// The same in an empty file, wherever it lies; its name is the caller's to make durable.
+    pub(crate) fn begin(
+        file: Arc<dyn DiskFile>,
+        id: u64,
+        incarnation: u64,
+        snapshot: Header,
+    ) -> Result<Self, Error> {
         let mut segment = Self {
             id,
             length: 0,
@@ -74,9 +88,6 @@ impl Segment {
         };
         let now = jiff::Timestamp::now().as_millisecond().unsigned_abs();
         segment.append(Some(format::file_header(id, now)), &[NewEntry::bare(snapshot)], false)?;
-        crash::point("segment-synced");
-        disk.sync_dir(Path::new(DIR)).map_err(|e| Error::io("sync", DIR, e))?;
-        crash::point("segment-named");
         Ok(segment)
     }
 
@@ -182,13 +193,13 @@ impl Segment {
         Ok(offsets)
     }
 
-    /// The footer as an entry; nothing where it would be larger than a header may be, which
-    /// only costs the readers time.
+    /// The footer as an entry; nothing where it would be larger than a header may be, on the
+    /// disk or in a reader's memory, which only costs the readers time.
     fn footer(&self) -> Option<Vec<u8>> {
         let footer = Header::Footer(Footer::of(&self.batches));
-        let encoded = footer.encode();
-        let small = encoded.len() <= format::MAX_HEADER;
-        let kind = footer.kind();
-        small.then(|| EntryPrefix::encode(self.incarnation, kind, &encoded, 0, crc32c::crc32c(&[])))
+        let (encoded, kind) = (footer.encode(), footer.kind());
+        let fits = encoded.len() <= format::MAX_HEADER
+            && Header::decode(kind, kind.version(), &encoded).is_some();
+        fits.then(|| EntryPrefix::encode(self.incarnation, kind, &encoded, 0, crc32c::crc32c(&[])))
     }
 }

@@ -12,6 +12,7 @@ use super::crash;
 use super::disk::Disk;
 use super::entry::Seq;
 use super::error::Error;
+use super::keys::Keys;
 use super::segment;
 use super::state::State;
 
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     /// Batches from which on nothing is let go of, by the number of the pin.
     pins: Mutex<BTreeMap<u64, Seq>>,
     pub(crate) used: Arc<AtomicU64>,
+    pub(crate) keys: Keys,
 }
 
 pub(crate) struct Inner {
@@ -45,6 +47,7 @@ impl Shared {
         state: State,
         highest_segment: u64,
         used: Arc<AtomicU64>,
+        keys: Keys,
     ) -> Self {
         let durable = watch::Sender::new(state.next_seq);
         let needed = watch::Sender::new(state.oldest_needed());
@@ -59,6 +62,7 @@ impl Shared {
             taken: AtomicU64::new(0),
             pins: Mutex::default(),
             used,
+            keys,
         }
     }
 

@@ -8,22 +8,27 @@ use serde_json::Value;
 
 use crate::cli::output;
 use crate::cli::owner::become_owner;
-use crate::config::{self, ControlSettings};
+use crate::config::{self, ControlSettings, KeyFileError, LocalSettings, SpoolSettings};
 use crate::control::{Client, ClientError, Reply};
 use crate::inspect::{self, Output, Question};
 use crate::spool::inspect::Inspection;
+use crate::spool::{Error, Keys, Options};
 
 /// Where the spool is.
 #[derive(Args, Clone, Debug)]
-#[group(multiple = false)]
 pub(super) struct At {
     /// Spool directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
     spool: Option<PathBuf>,
     /// Configuration file that names the spool directory; of it only [spool] is read
     /// [default: /etc/sls-relay/sls-relay.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// File with the keys of an encrypted spool, one a line; what only reads the spool reads it
+    /// here then, beside the relay that may have it open
+    /// [default: encrypt_key_file of the configuration]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
 }
 
 /// What every question takes.
@@ -42,21 +47,40 @@ pub(super) struct Asking {
 /// The spool that is meant, and the socket of the relay that may have it open.
 pub(super) struct Place {
     pub(super) dir: PathBuf,
-    pub(super) socket: PathBuf,
+    /// What the configuration says of it; without one, no limits.
+    pub(super) settings: SpoolSettings,
+    socket: PathBuf,
+    /// Read before root became the owner of the spool, who need not be able to.
+    keys: Result<Keys, KeyFileError>,
+    /// The keys were named, so that they are used and not those of a relay.
+    reads_itself: bool,
 }
 
 impl At {
     /// Where the spool and the socket are. From here on root is the owner of the spool.
     pub(super) fn place(&self) -> anyhow::Result<Place> {
-        let place = match &self.spool {
-            Some(dir) => Place { dir: dir.clone(), socket: ControlSettings::of_spool(dir).socket },
-            None => {
-                let local = config::load_spool(self.config_file())?;
-                Place { dir: local.spool.dir, socket: local.control.socket }
-            }
+        let LocalSettings { spool: settings, control } = self.settings()?;
+        let keys = settings.keys();
+        let reads_itself = self.key_file.is_some();
+        let keys = if reads_itself { Ok(keys?) } else { keys };
+        become_owner(&settings.dir)?;
+        let (dir, socket) = (settings.dir.clone(), control.socket);
+        Ok(Place { dir, settings, socket, keys, reads_itself })
+    }
+
+    /// The settings of the spool and the socket, those of a directory alone without limits.
+    pub(super) fn settings(&self) -> anyhow::Result<LocalSettings> {
+        let mut local = match &self.spool {
+            Some(dir) => LocalSettings {
+                spool: SpoolSettings::new(dir, u64::MAX),
+                control: ControlSettings::of_spool(dir),
+            },
+            None => config::load_spool(self.config_file())?,
         };
-        become_owner(&place.dir)?;
-        Ok(place)
+        if self.key_file.is_some() {
+            local.spool.key_file.clone_from(&self.key_file);
+        }
+        Ok(local)
     }
 
     /// The configuration file that is meant, if none is named the usual one.
@@ -74,6 +98,14 @@ impl Place {
         let ours = same(Path::new(&client.hello().dir)) == same(&self.dir);
         Ok(ours.then_some(client))
     }
+
+    /// How to open this spool where no relay has it open. Nothing is let go of.
+    ///
+    /// # Errors
+    /// When the keys cannot be read: what is written must not be in the clear then.
+    pub(super) fn options(self) -> Result<Options, KeyFileError> {
+        Ok(Options { keys: self.keys?, ..Options::keeping(self.dir) })
+    }
 }
 
 /// Asks, hands the lines of the answer to `out`, and returns what sums it up.
@@ -82,7 +114,7 @@ pub(super) fn ask(
     question: &Question,
     out: &mut dyn Output,
 ) -> anyhow::Result<Value> {
-    let summary = answer(&asking.at.place()?, question, out)?;
+    let summary = answer(asking.at.place()?, question, out)?;
     if asking.counted {
         let (read, of) = (&summary["read_bytes"], &summary["spool_bytes"]);
         let share = read.as_f64().zip(of.as_f64()).filter(|(_, of)| *of > 0.0);
@@ -94,19 +126,27 @@ pub(super) fn ask(
 
 /// The answer by whoever can give it: the relay that has the spool open, else the segments
 /// themselves, which no running process minds.
-fn answer(place: &Place, question: &Question, out: &mut dyn Output) -> anyhow::Result<Value> {
-    let denied = match place.relay() {
+fn answer(place: Place, question: &Question, out: &mut dyn Output) -> anyhow::Result<Value> {
+    let relay = if place.reads_itself { Ok(None) } else { place.relay() };
+    let denied = match relay {
         Ok(Some(client)) => return through(client, question, out),
         Ok(None) => None,
         // Who may not use the socket may still be allowed to read the directory.
         Err(error @ ClientError::Denied { .. }) => Some(error),
         Err(error) => return Err(error.into()),
     };
-    let spool = match (Inspection::open(&place.dir), denied) {
+    // Without the keys all is read but bodies.
+    let keys = place.keys.as_ref().cloned().unwrap_or_default();
+    let spool = match (Inspection::with_keys(&place.dir, keys), denied) {
         (Err(_), Some(denied)) => return Err(denied.into()),
         (opened, _) => opened?,
     };
-    Ok(inspect::answer(&spool, question, out)?)
+    match (inspect::answer(&spool, question, out), place.keys) {
+        (Err(inspect::Error::Spool(Error::KeyMissing { .. })), Err(unusable)) => {
+            Err(unusable.into())
+        }
+        (answer, _) => Ok(answer?),
+    }
 }
 
 /// What the relay answers to a question or an order.

@@ -13,8 +13,17 @@ use crate::spool::Seq;
 
 /// Which logs; all that is given must hold.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Which logs (all that is given must hold)")]
 pub(super) struct Filters {
+    #[command(flatten)]
+    batches: BatchFilters,
+    #[command(flatten)]
+    contents: ContentFilters,
+}
+
+/// What headers of batches tell.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Which logs (all that is given must hold)")]
+pub(super) struct BatchFilters {
     /// Not before this time: RFC 3339, now, or a span back from now such as 2h or 15min
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
@@ -33,15 +42,6 @@ pub(super) struct Filters {
     /// The log group at this cursor, as messages and lists name it
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
-    /// Topic, exactly
-    #[arg(long, value_name = "TOPIC")]
-    topic: Option<OsString>,
-    /// A field: NAME=VALUE is it, NAME~TEXT holds the text, NAME is there; may be repeated
-    #[arg(long = "where", value_name = "TEST")]
-    fields: Vec<OsString>,
-    /// This text is in some key or value; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    contains: Vec<OsString>,
     /// First batch
     #[arg(long, value_name = "SEQ")]
     first: Option<Seq>,
@@ -56,7 +56,38 @@ pub(super) struct Filters {
     delivered: bool,
 }
 
+/// What only the logs tell.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Which logs (all that is given must hold)")]
+struct ContentFilters {
+    /// Topic, exactly
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<OsString>,
+    /// A field: NAME=VALUE is it, NAME~TEXT holds the text, NAME is there; may be repeated
+    #[arg(long = "where", value_name = "TEST")]
+    fields: Vec<OsString>,
+    /// This text is in some key or value; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    contains: Vec<OsString>,
+}
+
 impl Filters {
+    /// The selection they make.
+    ///
+    /// # Errors
+    /// [`Misuse`] where nothing could ever fulfil them.
+    pub(super) fn selection(&self) -> Result<Selection, Misuse> {
+        let ContentFilters { topic, fields, contains } = &self.contents;
+        Ok(Selection {
+            topic: topic.as_deref().map(octets),
+            fields: fields.iter().map(|text| test(text)).collect(),
+            contains: contains.iter().map(|text| octets(text)).collect(),
+            ..self.batches.selection()?
+        })
+    }
+}
+
+impl BatchFilters {
     /// The selection they make.
     ///
     /// # Errors
@@ -81,9 +112,6 @@ impl Filters {
             source: self.source.clone(),
             shard: self.shard,
             cursor: self.cursor.clone(),
-            topic: self.topic.as_deref().map(octets),
-            fields: self.fields.iter().map(|text| test(text)).collect(),
-            contains: self.contains.iter().map(|text| octets(text)).collect(),
             from_seq: self.first,
             to_seq: self.last.map(|last| last.saturating_add(1)),
             only: match (self.waiting, self.delivered) {
@@ -91,6 +119,7 @@ impl Filters {
                 (_, true) => Only::Delivered,
                 _ => Only::All,
             },
+            ..Selection::default()
         })
     }
 }

@@ -3,8 +3,11 @@
 
 mod ask;
 mod cat;
+mod export;
 mod filters;
 mod gaps;
+mod import;
+mod keys;
 mod list;
 mod log_line;
 mod order;
@@ -63,6 +66,14 @@ enum SpoolCommand {
     Repair(repair::RepairArgs),
     /// Let go of what waits for a destination that is not configured any more
     Forget(order::ForgetArgs),
+    /// Copy batches into one file, for the spool of another relay; always whole ones
+    Export(export::ExportArgs),
+    /// Store the batches of an exported file, to be delivered from here
+    Import(import::ImportArgs),
+    /// Print a new random key for encrypt_key_file
+    Key,
+    /// Print what is in an encrypted copy of quarantine/
+    Decrypt(keys::DecryptArgs),
 }
 
 /// Arguments that contradict one another.
@@ -87,6 +98,10 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
         SpoolCommand::Replay(args) => order::replay(args),
         SpoolCommand::Forget(args) => order::forget(args),
         SpoolCommand::Repair(args) => repair::repair(args),
+        SpoolCommand::Export(args) => export::export(args),
+        SpoolCommand::Import(args) => import::import(args),
+        SpoolCommand::Key => keys::key(),
+        SpoolCommand::Decrypt(args) => keys::decrypt(args),
     };
     done.unwrap_or_else(|error| {
         if let Some(problems) = error.downcast_ref::<config::Problems>() {

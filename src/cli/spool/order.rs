@@ -9,13 +9,15 @@ use clap::Args;
 use serde_json::Value;
 
 use super::ask::{At, through};
+use super::export::shown;
 use super::filters::Filters;
 use super::render::{Bar, batches};
 use crate::cli::{machine_name, output};
 use crate::config;
 use crate::inspect::Output;
 use crate::orders::{self, Configured, Giver, Order};
-use crate::spool::{Options, Spool};
+use crate::spool::inspect::Inspection;
+use crate::spool::{Spool, portable};
 
 /// How far an order is.
 pub(super) const BATCHES: &str = "{wide_bar} {pos} of {len} batches, {eta}";
@@ -66,7 +68,7 @@ pub(super) struct ReplayArgs {
 
 pub(super) fn hold(args: &BatchesArgs) -> anyhow::Result<ExitCode> {
     let (selection, reason) = (args.filters.selection()?, args.ordering.reason.clone());
-    let done = give(&args.ordering, &Order::Hold { selection, reason })?;
+    let done = give(&args.ordering.at, &Order::Hold { selection, reason })?;
     Ok(args.ordering.tell(&done, |done| {
         format!("held: {}; delivery stops in front of that until it is released", what(done))
     }))
@@ -74,7 +76,7 @@ pub(super) fn hold(args: &BatchesArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn release(args: &BatchesArgs) -> anyhow::Result<ExitCode> {
     let (selection, reason) = (args.filters.selection()?, args.ordering.reason.clone());
-    let done = give(&args.ordering, &Order::Release { selection, reason })?;
+    let done = give(&args.ordering.at, &Order::Release { selection, reason })?;
     Ok(args.ordering.tell(&done, |done| format!("released: {}", what(done))))
 }
 
@@ -86,7 +88,7 @@ pub(super) fn discard(args: &BatchesArgs) -> anyhow::Result<ExitCode> {
         )
         .into());
     }
-    let done = give(&args.ordering, &Order::Drop { selection, reason })?;
+    let done = give(&args.ordering.at, &Order::Drop { selection, reason })?;
     Ok(args
         .ordering
         .tell(&done, |done| format!("dropped: {}; `sls-relay spool gaps` shows what", what(done))))
@@ -94,7 +96,7 @@ pub(super) fn discard(args: &BatchesArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn forget(args: &ForgetArgs) -> anyhow::Result<ExitCode> {
     let (destination, reason) = (args.destination.clone(), args.ordering.reason.clone());
-    let done = give(&args.ordering, &Order::Forget { destination, reason })?;
+    let done = give(&args.ordering.at, &Order::Forget { destination, reason })?;
     Ok(args.ordering.tell(&done, |_| {
         format!("{} is forgotten; the spool keeps nothing for it any more", args.destination)
     }))
@@ -104,7 +106,7 @@ pub(super) fn forget(args: &ForgetArgs) -> anyhow::Result<ExitCode> {
 pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let (selection, reason) = (args.filters.selection()?, args.ordering.reason.clone());
     let order = Order::Replay { selection, to: args.to.clone(), rate: args.rate, reason };
-    let done = give(&args.ordering, &order)?;
+    let done = give(&args.ordering.at, &order)?;
     let complete = done["complete"] == true;
     args.ordering.tell(&done, |done| {
         format!(
@@ -135,8 +137,8 @@ fn what(done: &Value) -> String {
 }
 
 /// Gives the order to whoever has the spool, and shows how far it is.
-fn give(ordering: &Ordering, order: &Order) -> anyhow::Result<Value> {
-    give_at(&ordering.at, order, &mut Bar::new(BATCHES))
+pub(super) fn give(at: &At, order: &Order) -> anyhow::Result<Value> {
+    give_at(at, order, &mut Bar::new(BATCHES))
 }
 
 /// Gives the order to whoever has the spool.
@@ -150,15 +152,27 @@ pub(super) fn give_at(at: &At, order: &Order, out: &mut dyn Output) -> anyhow::R
         Order::Replay { .. } | Order::Refetch { .. } => configured(at)?,
         _ => Configured::default(),
     };
+    let limits = (place.settings.max_bytes, place.settings.min_free_bytes);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .context("cannot start")?;
     let _within = runtime.enter();
-    // A spool that is not there is not made.
-    crate::spool::inspect::Inspection::open(&place.dir)?;
-    let (spool, _) = Spool::open(&Options::keeping(&place.dir))?;
+    let opened = Inspection::open(&place.dir);
+    let mut options = place.options()?;
+    match (order, opened) {
+        // Moving in makes the spool where there is none, but only for a file that is one.
+        (Order::Import { path, .. }, Err(_)) => {
+            portable::verify(path, &mut |_| ()).map_err(shown)?;
+        }
+        // A spool that is not there is not made.
+        (_, opened) => drop(opened?),
+    }
+    if matches!(order, Order::Import { .. }) {
+        (options.max_bytes, options.min_free_bytes) = limits;
+    }
+    let (spool, _) = Spool::open(&options)?;
     let uid = rustix::process::getuid().as_raw();
     let giver = Giver { uid, pid: i32::try_from(std::process::id()).ok() };
     let done = orders::obey(&spool, &configured, order, giver, out);

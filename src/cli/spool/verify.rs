@@ -38,6 +38,12 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             number("batches"),
             number("logs")
         ));
+        let without_key = number("without_key");
+        if without_key > 0 {
+            output::line(&format!(
+                "{without_key} batches are encrypted with a key that is not here: their checksums hold or are told of as damage, but nothing of them was decoded; --key-file or encrypt_key_file names the keys"
+            ));
+        }
         if damage > 0 {
             output::line(&format!(
                 "{damage} damaged stretches, {} batches lost",

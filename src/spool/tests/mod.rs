@@ -2,11 +2,13 @@
 
 mod behaviour;
 mod damage;
+mod encrypted;
 mod faults;
 mod golden;
 mod keeping;
 mod lives;
 mod model;
+mod moving;
 mod operator;
 mod power_loss;
 mod regressions;
@@ -18,12 +20,18 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::{
-    Batch, Compression, Error, Item, Options, Position, Reader, ShardKey, Spool, StoredBatch,
+    Batch, Compression, Error, Item, Keys, Options, Position, Reader, ShardKey, Spool, StoredBatch,
     Tenure,
 };
 
 pub(super) fn options(dir: &Path) -> Options {
     Options::new(dir, 16 << 20)
+}
+
+/// A key of 32 equal bytes.
+pub(super) fn keys(bytes: &[u8]) -> Keys {
+    let lines: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}").repeat(32)).collect();
+    if lines.is_empty() { Keys::default() } else { Keys::parse(&lines.join("\n")).unwrap() }
 }
 
 pub(super) fn key(shard: u32) -> ShardKey {

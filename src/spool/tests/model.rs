@@ -11,8 +11,8 @@ use super::super::disk::Disk as _;
 use super::super::recover::{Damage, set_aside_path};
 use super::super::scan::{Bodies, scan};
 use super::super::sim::{Failure, SimDisk};
-use super::super::{Item, Reader, Spool, StoredBatch, segment};
-use super::{after, batch, begin, cursor, key, options, runtime};
+use super::super::{Item, Keys, Options, Reader, Spool, StoredBatch, segment};
+use super::{after, batch, begin, cursor, key, keys, options, runtime};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -110,6 +110,7 @@ struct Harness {
     lost: BTreeSet<u64>,
     next: u64,
     salt: u64,
+    keys: Keys,
 }
 
 fn number(cursor: &str) -> u64 {
@@ -121,9 +122,9 @@ fn kept(read: &StoredBatch) -> Kept {
 }
 
 impl Harness {
-    async fn open(disk: &SimDisk) -> (Spool, Reader, Vec<Damage>) {
-        let opened = Spool::open_simulated(Arc::new(disk.clone()), &options(Path::new("sim")));
-        let (spool, opened) = opened.unwrap();
+    async fn open(disk: &SimDisk, keys: &Keys) -> (Spool, Reader, Vec<Damage>) {
+        let options = Options { keys: keys.clone(), ..options(Path::new("sim")) };
+        let (spool, opened) = Spool::open_simulated(Arc::new(disk.clone()), &options).unwrap();
         spool.set_destinations(&["siem".to_owned()]).await.unwrap();
         begin(&spool, 0).await;
         let from = spool.delivered("siem").unwrap().position.seq;
@@ -131,9 +132,9 @@ impl Harness {
         (spool, reader, opened.damage)
     }
 
-    async fn run(operations: Vec<Operation>) {
+    async fn run(operations: Vec<Operation>, keys: Keys) {
         let disk = SimDisk::default();
-        let (spool, reader, _) = Self::open(&disk).await;
+        let (spool, reader, _) = Self::open(&disk, &keys).await;
         let mut this = Self {
             disk,
             spool,
@@ -145,6 +146,7 @@ impl Harness {
             lost: BTreeSet::new(),
             next: 0,
             salt: 0,
+            keys,
         };
         for operation in operations {
             this.apply(operation).await;
@@ -210,7 +212,7 @@ impl Harness {
     async fn start(&mut self, disk: SimDisk) {
         self.disk = disk;
         let mut told;
-        (self.spool, self.reader, told) = Self::open(&self.disk).await;
+        (self.spool, self.reader, told) = Self::open(&self.disk, &self.keys).await;
         let found = self.read_all(&mut told);
         assert!(told.iter().all(|d| (d.first_seq..d.end_seq).all(|seq| self.lost.contains(&seq))));
         self.put_back();
@@ -347,7 +349,7 @@ impl Harness {
         let copies = self.disk.names(quarantine).into_iter().map(|name| quarantine.join(name));
         let copies: BTreeSet<_> = copies.collect();
         let mut damage;
-        (self.spool, self.reader, damage) = Self::open(&self.disk).await;
+        (self.spool, self.reader, damage) = Self::open(&self.disk, &self.keys).await;
         // The acks themselves may be in the damage: then batches come again.
         self.done.append(&mut self.unsure);
         self.unsure = std::mem::take(&mut self.done);
@@ -421,6 +423,14 @@ proptest! {
     #![proptest_config(config())]
     #[test]
     fn the_spool_is_a_durable_queue(operations in operations()) {
-        runtime().block_on(Harness::run(operations));
+        runtime().block_on(Harness::run(operations, Keys::default()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases().div_ceil(3), ..config() })]
+    #[test]
+    fn an_encrypted_spool_is_a_durable_queue(operations in operations()) {
+        runtime().block_on(Harness::run(operations, keys(&[1])));
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::sim::SimDisk;
-use super::super::{Position, Spool};
-use super::{batch, begin, cursor, key, options, runtime};
+use super::super::{Error, Keys, Opened, Options, Position, Spool};
+use super::{batch, begin, cursor, key, keys, options, runtime};
 
 /// What must be true after a power loss.
 #[derive(Default)]
@@ -17,6 +17,12 @@ struct Oracle {
     acked: BTreeSet<(u32, u64)>,
     highest_ack: Position,
     highest_seq: u64,
+    keys: Keys,
+}
+
+fn open(disk: &SimDisk, keys: &Keys) -> Result<(Spool, Opened), Error> {
+    let options = Options { keys: keys.clone(), ..options(Path::new("sim")) };
+    Spool::open_simulated(Arc::new(disk.clone()), &options)
 }
 
 /// One life of a machine: some work, a power loss in the middle, the check after it.
@@ -25,8 +31,7 @@ fn live_and_die(
     rng: &mut fastrand::Rng,
     oracle: &mut Oracle,
 ) -> Result<SimDisk, String> {
-    let opened = Spool::open_simulated(Arc::new(disk.clone()), &options(Path::new("sim")));
-    let (spool, opened) = opened.map_err(|e| format!("does not open: {e}"))?;
+    let (spool, opened) = open(disk, &oracle.keys).map_err(|e| format!("does not open: {e}"))?;
     if !opened.damage.is_empty() {
         return Err(format!("reports damage: {:?}", opened.damage));
     }
@@ -125,9 +130,9 @@ fn check(spool: &Spool, oracle: &Oracle) -> Result<(), String> {
     Ok(())
 }
 
-fn run(seed: u64, ignore_syncs: bool) -> Result<(), String> {
+fn run(seed: u64, ignore_syncs: bool, keys: Keys) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut oracle = Oracle::default();
+    let mut oracle = Oracle { keys, ..Oracle::default() };
     let mut disk = SimDisk::default();
     for _ in 0..rng.u32(2..5) {
         if ignore_syncs {
@@ -137,8 +142,7 @@ fn run(seed: u64, ignore_syncs: bool) -> Result<(), String> {
         // A batch that was stored without a receipt may be there or not; numbers never repeat.
         oracle.highest_seq = 0;
     }
-    let opened = Spool::open_simulated(Arc::new(disk), &options(Path::new("sim")));
-    let (spool, _) = opened.map_err(|e| format!("does not open: {e}"))?;
+    let (spool, _) = open(&disk, &oracle.keys).map_err(|e| format!("does not open: {e}"))?;
     check(&spool, &oracle)?;
     spool.close();
     Ok(())
@@ -173,7 +177,16 @@ fn every_receipt_holds_after_power_loss() {
     let cases = env("SLS_RELAY_POWER_LOSS_CASES").unwrap_or(500);
     let seeds = env("SLS_RELAY_SEED").map_or(0..cases, |seed| seed..seed + 1);
     for seed in seeds {
-        if let Err(what) = run(seed, false) {
+        if let Err(what) = run(seed, false, Keys::default()) {
+            panic!("seed {seed}: {what}");
+        }
+    }
+}
+
+#[test]
+fn every_receipt_of_an_encrypted_spool_holds_after_power_loss() {
+    for seed in 0..12 {
+        if let Err(what) = run(seed, false, keys(&[1])) {
             panic!("seed {seed}: {what}");
         }
     }
@@ -181,6 +194,6 @@ fn every_receipt_holds_after_power_loss() {
 
 #[test]
 fn without_the_barrier_receipts_would_be_lost() {
-    let failing = (0..40).filter(|&seed| run(seed, true).is_err()).count();
+    let failing = (0..40).filter(|&seed| run(seed, true, Keys::default()).is_err()).count();
     assert!(failing > 20, "only {failing} of 40 seeds notice that nothing was synced");
 }

@@ -347,6 +347,32 @@ fn failed_attempts_at_a_new_segment_leave_no_files() {
     });
 }
 
+/// What a footer takes in memory counts against the limit of a header as well. One that was
+/// only small enough on the disk did not read back, and with it the whole last group, batches
+/// with receipts in it included, was taken for an unfinished write.
+#[test]
+fn a_segment_of_very_many_tiny_batches_is_whole_after_it_was_closed() {
+    use super::super::entry::{BatchHeader, Header, Origin};
+    use super::super::scan::{Bodies, batches, scan};
+    use super::super::segment::{NewEntry, Segment};
+    use super::super::state::State;
+    let many = 110_000;
+    let disk = SimDisk::default();
+    disk.create_dir(Path::new(segment::DIR)).unwrap();
+    let snapshot = Header::Snapshot(State::default());
+    let mut open = Segment::create(&disk, 1, 7, snapshot).unwrap();
+    let entry = |at| {
+        let (header, _) = BatchHeader::of(batch(at, ""), key(0), (at, at), Origin::Live, 0);
+        NewEntry::bare(Header::Batch(header))
+    };
+    let entries: Vec<_> = (0..many).map(entry).collect();
+    open.append_last_group(&entries).unwrap();
+    let file = disk.open(&segment::path(1), false).unwrap();
+    let found = scan(file.as_ref(), 1, None, Bodies::All).unwrap();
+    assert_eq!((found.end, found.length), (open.length, open.length));
+    assert_eq!(batches(file.as_ref(), 1, open.length).unwrap().1.len() as u64, many);
+}
+
 /// `unlink` is only called when the floor moves: what could not be removed then stays, and no
 /// quota counts it.
 #[test]

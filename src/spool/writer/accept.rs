@@ -59,10 +59,10 @@ impl Writer {
                 let progress = Progress { key, cursor, next_cursor, jump: false };
                 Ok((Header::Progress(progress), bytes::Bytes::new(), 0, receipt))
             }
-            Append::Batch { batch, body_crc, origin } => {
+            Append::Batch { batch, body_crc, origin, key_id } => {
                 let receipt = receipt(&batch.next_cursor, batch.logs, next_seq + 1);
                 let at = (next_seq, inner.state.next_log + logs);
-                let (header, body) = BatchHeader::of(batch, key, at, origin, 0);
+                let (header, body) = BatchHeader::of(batch, key, at, origin, key_id);
                 Ok((Header::Batch(header), body, body_crc, receipt))
             }
         }
