@@ -209,11 +209,7 @@ impl Writer {
             || self.pressed
             || !self.flushes.is_empty()
             || self.changed_at.is_some_and(|at| at.elapsed() >= JOURNAL_EVERY);
-        // Never ask the disk while holding the state: a hung one must not stop heartbeats.
-        let segments: Vec<u64> = self.shared.lock().state.segments.keys().copied().collect();
-        if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &segments) {
-            self.shared.room();
-        }
+        self.measure();
         if self.remove_at.is_some_and(|at| at <= Instant::now()) {
             self.unlink();
         }
@@ -427,7 +423,11 @@ impl Writer {
             let first = inner.state.segments.values().next();
             (inner.state.floor, first.map_or(inner.state.next_seq, |info| info.first_seq))
         };
-        self.remove_at = match self.shared.remove_unneeded(floor) {
+        let removed = self.shared.remove_unneeded(floor);
+        // Who is told of room must find it.
+        self.quota.stale();
+        self.measure();
+        self.remove_at = match removed {
             Ok(any) => {
                 if any {
                     self.shared.room();
@@ -444,7 +444,15 @@ impl Writer {
         };
         self.unindexed.retain(|entry| entry.header.seq >= oldest);
         self.shared.catalog().remove_before(oldest);
-        self.quota.stale();
+    }
+
+    /// Counts what is used. Never asks the disk while holding the state: a hung one must not
+    /// stop heartbeats.
+    fn measure(&mut self) {
+        let segments: Vec<u64> = self.shared.lock().state.segments.keys().copied().collect();
+        if self.quota.refresh(self.shared.disk(), self.segment.as_ref(), &segments) {
+            self.shared.room();
+        }
     }
 
     /// Brings the catalog up to date.
