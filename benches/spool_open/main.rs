@@ -70,7 +70,7 @@ impl Bench {
         self.cold();
         self.measure("opening with the catalog, cold, wanted 1 s", "open", None);
         self.measure("the same, warm", "open", None);
-        self.measure("the same, after kill -9", "open-kill", None);
+        self.measure("the same, never closed", "open-kill", None);
         self.measure("the same, next start", "open", None);
         self.forget_catalog();
         self.cold();
