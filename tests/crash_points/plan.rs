@@ -107,12 +107,8 @@ pub(crate) fn plan(point: &str, second: bool, rng: &mut fastrand::Rng) -> Plan {
         "segment-created" | "segment-synced" | "segment-named" | "segment-rolled" => {
             Plan { logs: 4000, ..flow }
         }
-        // Batches of more than a MiB.
-        "write-split" => Plan {
-            logs: 16_000,
-            answer_bytes: 8 << 20,
-            ..found(if second { lives } else { Before::Nothing })
-        },
+        // Batches of more than a MiB, few enough that earlier lives might leave none.
+        "write-split" => Plan { logs: 16_000, answer_bytes: 8 << 20, ..flow },
         "copy-begun" | "copy-noted" | "copy-synced" | "copy-named" | "ledger-due"
         | "ledger-written" | "ledger-synced" => match second {
             false => Plan { during: During::SpoiledAnswers, source: SOON, ..once },
