@@ -16,7 +16,7 @@ use super::crash;
 use super::entry::{Change, Header, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
-use super::retention::{Retention, journal, oldest_kept, reached};
+use super::retention::{Retention, entries as journals, journal, oldest_kept, reached};
 use super::segment;
 use super::segment::{NewEntry, Segment};
 use super::shared::Shared;
@@ -289,7 +289,7 @@ impl Writer {
             })
             .collect();
         if let Some(changes) = journal {
-            entries.push(NewEntry::bare(Header::Journal(changes)));
+            entries.extend(journals(changes).into_iter().map(NewEntry::bare));
         }
         let before = open.length;
         let size: u64 = entries.iter().map(|entry| entry.body.len() as u64).sum();
