@@ -401,24 +401,24 @@ impl Spool {
 
     /// Copies damaged bytes to `quarantine/` and notes them in the ledger.
     pub fn set_aside(&self, damage: &Damage) -> Result<(), Error> {
-        ledger::set_aside(self.shared.disk(), damage)
+        self.shared.keep(|disk| ledger::set_aside(disk, damage))
     }
 
     /// Copies a batch that checks but cannot be used to `quarantine/`, with the reason in the
     /// ledger.
     pub fn quarantine(&self, batch: &StoredBatch, why: &str) -> Result<(), Error> {
-        ledger::quarantine(self.shared.disk(), &self.shared.keys, batch, why)
+        self.shared.keep(|disk| ledger::quarantine(disk, &self.shared.keys, batch, why))
     }
 
     /// Keeps an answer of SLS that cannot be read, encrypted where there is a key, with the reason in the ledger; durable on
     /// return. Doing it twice does nothing. Returns the path of the copy in the spool.
     pub fn quarantine_answer(&self, answer: &UnreadableAnswer<'_>) -> Result<PathBuf, Error> {
-        ledger::quarantine_answer(self.shared.disk(), &self.shared.keys, answer)
+        self.shared.keep(|disk| ledger::quarantine_answer(disk, &self.shared.keys, answer))
     }
 
     /// Writes one JSON object with a time to the ledger, which outlives every segment.
     pub fn note(&self, what: &serde_json::Value) -> Result<(), Error> {
-        ledger::note(self.shared.disk(), what)
+        self.shared.keep(|disk| ledger::note(disk, what))
     }
 
     /// A snapshot for people and metrics.
