@@ -17,7 +17,6 @@ use super::entry::{Change, Header, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
 use super::retention::{Retention, entries as journals, journal, oldest_kept, reached};
-use super::segment;
 use super::segment::{NewEntry, Segment};
 use super::shared::Shared;
 use super::state::SegmentInfo;
@@ -51,6 +50,8 @@ pub(crate) struct Writer {
     changes: Vec<Change>,
     changed_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Why it waits until then.
+    failure: Option<Error>,
     /// When segments that could not be removed are tried again.
     remove_at: Option<Instant>,
     /// Durable batches that the catalog does not know yet, oldest first.
@@ -85,6 +86,7 @@ impl Writer {
             changes: Vec::new(),
             changed_at: None,
             retry_at: None,
+            failure: None,
             remove_at: None,
             unindexed: Vec::new(),
             flushes: Vec::new(),
@@ -302,6 +304,7 @@ impl Writer {
                 // Seal the file at its proven length: what the failed write left is unknown.
                 self.segment = None;
                 self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                self.failure = Some(error.again());
                 return Err(error);
             }
         };
@@ -366,11 +369,8 @@ impl Writer {
     /// Opens a new segment, which makes everything older removable down to the floor.
     fn roll(&mut self) -> Result<(), Error> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
-            return Err(Error::io(
-                "write to",
-                segment::DIR,
-                std::io::Error::other("the disk failed a moment ago; a new segment is tried soon"),
-            ));
+            // What the disk said stands until it is asked again.
+            return Err(self.failure.as_ref().map_or(Error::Closed, Error::again));
         }
         let mut state = self.shared.lock().state.clone();
         let id = self.shared.next_segment();
@@ -395,6 +395,7 @@ impl Writer {
             Ok(created) => created,
             Err(error) => {
                 self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                self.failure = Some(error.again());
                 return Err(error);
             }
         };

@@ -445,3 +445,23 @@ fn damage_that_many_come_upon_at_once_is_kept_and_noted_once() {
         spool.close();
     });
 }
+
+/// While a new segment waited for its turn, that it does was told in place of what failed.
+#[test]
+fn what_is_told_of_a_disk_that_fails_is_what_the_disk_said() {
+    runtime().block_on(async {
+        let disk = SimDisk::default();
+        let spool = open(&disk);
+        let tenure = begin(&spool, 0).await;
+        disk.fail(0, Failure::ReadOnly, LIFTED);
+        for _ in 0..3 {
+            let error = spool.append(&tenure, batch(0, "body")).await.unwrap_err();
+            let said = std::error::Error::source(&error).unwrap().to_string();
+            assert!(said.contains("Read-only"), "{said}");
+            let standing = spool.status().last_error.unwrap();
+            assert!(standing.contains("Read-only"), "{standing}");
+        }
+        disk.heal();
+        spool.close();
+    });
+}
