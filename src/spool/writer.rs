@@ -57,6 +57,8 @@ pub(crate) struct Writer {
     /// Durable batches that the catalog does not know yet, oldest first.
     unindexed: Vec<CatalogEntry>,
     flushes: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// Changes that are made with the next group or, where it fails, not at all.
+    orders: Vec<(Change, oneshot::Sender<Result<(), Error>>)>,
     closing: bool,
     /// The last turn stored something.
     busy: bool,
@@ -90,6 +92,7 @@ impl Writer {
             remove_at: None,
             unindexed: Vec::new(),
             flushes: Vec::new(),
+            orders: Vec::new(),
             closing: false,
             busy: false,
         }
@@ -188,6 +191,7 @@ impl Writer {
                 }
             }
             Command::Change(change) => self.note(change),
+            Command::Order(change, reply) => self.orders.push((change, reply)),
             Command::Flush(reply) => self.flushes.push(reply),
             Command::Close => self.closing = true,
         }
@@ -219,14 +223,16 @@ impl Writer {
         if self.remove_at.is_some_and(|at| at <= Instant::now()) {
             self.unlink();
         }
-        let waiting = !accepted.is_empty() || (due && !self.changes.is_empty());
+        let ordered = !self.orders.is_empty();
+        let waiting = !accepted.is_empty() || ordered || (due && !self.changes.is_empty());
         if waiting && let Err(error) = self.write(&mut accepted) {
             self.shared.failed(&error);
             for pending in accepted {
                 pending.refuse(&error);
             }
-            for flush in self.flushes.drain(..) {
-                let _ = flush.send(Err(error.again()));
+            let orders = self.orders.drain(..).map(|(_, reply)| reply);
+            for reply in self.flushes.drain(..).chain(orders) {
+                let _ = reply.send(Err(error.again()));
             }
             return;
         }
@@ -236,8 +242,9 @@ impl Writer {
         {
             self.shared.failed(&error);
         }
-        for flush in self.flushes.drain(..) {
-            let _ = flush.send(Ok(()));
+        let orders = self.orders.drain(..).map(|(_, reply)| reply);
+        for reply in self.flushes.drain(..).chain(orders) {
+            let _ = reply.send(Ok(()));
         }
         for pending in accepted {
             match pending.answer {
@@ -280,9 +287,11 @@ impl Writer {
             self.roll()?;
         }
         let Some(open) = self.segment.as_mut() else { return Err(Error::Closed) };
+        let mut changes = self.changes.clone();
+        changes.extend(self.orders.iter().map(|(change, _)| change.clone()));
         let journal = {
             let inner = self.shared.lock();
-            journal(&inner.state, &self.changes, open.id, (&self.retention, self.shared.pinned()))
+            journal(&inner.state, &changes, open.id, (&self.retention, self.shared.pinned()))
         };
         let mut entries: Vec<NewEntry> = accepted
             .iter_mut()
