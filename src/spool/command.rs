@@ -29,6 +29,8 @@ pub(crate) enum Command {
     End { key: ShardKey, tenure: u64 },
     /// Change positions; written soon.
     Change(Change),
+    /// Change what somebody ordered, now or not at all.
+    Order(Change, oneshot::Sender<Result<(), Error>>),
     /// Write what is pending now.
     Flush(oneshot::Sender<Result<(), Error>>),
     /// End the thread after writing what is pending.

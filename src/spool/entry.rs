@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
+use super::error::Error;
 use super::format::Kind;
 use super::spans::Span;
 use super::state::{State, StateV1};
@@ -333,6 +334,12 @@ impl Header {
             Self::Journal(_) => Kind::Journal,
             Self::Footer(_) => Kind::Footer,
         }
+    }
+
+    /// Refuses what no reader would take: once written, it would be damage.
+    pub(crate) fn checked(self) -> Result<Self, Error> {
+        let (size, limit) = (self.encode().len(), self.kind().longest());
+        if size > limit { Err(Error::TooLarge { size, limit }) } else { Ok(self) }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -37,12 +37,14 @@ pub enum Error {
         /// Shard, in words.
         shard: String,
     },
-    /// The batch is larger than the format allows.
-    #[error("a batch of {size} bytes is larger than an entry may be ({limit} bytes)")]
+    /// The batch, or a cursor, is larger than the format allows.
+    #[error(
+        "a batch, or what is kept with it, of {size} bytes is larger than an entry may be ({limit} bytes)"
+    )]
     TooLarge {
-        /// Size of the body.
+        /// Size of the body, or of the header: its cursors.
         size: usize,
-        /// Largest body.
+        /// The largest.
         limit: usize,
     },
     /// A read, write or sync failed. The batch was not stored; the spool goes on in a new

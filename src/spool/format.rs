@@ -44,6 +44,16 @@ impl Kind {
         })
     }
 
+    /// Bytes of an encoded header at most. Few are large: a forged length must not make a reader
+    /// of damage slow.
+    pub(crate) fn longest(self) -> usize {
+        match self {
+            Self::Snapshot | Self::Footer => MAX_HEADER,
+            Self::Journal => MAX_HEADER / 16,
+            Self::Batch | Self::Progress => MAX_HEADER / 256,
+        }
+    }
+
     /// Layout version of the encoded header as it is written today. Older ones are read.
     pub(crate) fn version(self) -> u8 {
         match self {
@@ -197,12 +207,7 @@ impl EntryPrefix {
             body_crc: u32_at(bytes, 16),
             head_crc: u32_at(bytes, 20),
         };
-        // Few are large: a forged length must not make a reader of damage slow.
-        let longest = match prefix.kind {
-            Kind::Snapshot | Kind::Footer => MAX_HEADER,
-            Kind::Journal => MAX_HEADER / 16,
-            Kind::Batch | Kind::Progress => MAX_HEADER / 256,
-        };
+        let longest = prefix.kind.longest();
         let sizes = prefix.header_len as usize <= longest && prefix.body_len as usize <= MAX_BODY;
         sizes.then_some(prefix)
     }

@@ -234,8 +234,7 @@ impl Spool {
     /// # Errors
     /// [`Error::Io`] while the disk fails: do not commit.
     pub async fn intend(&self, key: ShardKey, cursor: String) -> Result<(), Error> {
-        self.change(Change::Intended { key, cursor });
-        self.flush().await
+        self.order(Change::Intended { key, cursor }).await
     }
 
     /// A destination has confirmed everything before `position`, which is log number `log`
@@ -260,16 +259,14 @@ impl Spool {
         let (seq, log) = if known.is_empty() { oldest } else { newest };
         for name in names.iter().filter(|name| !known.contains(name)) {
             let position = Position { seq, index: 0 };
-            self.change(Change::AddDestination { name: name.clone(), position, log });
+            self.order(Change::AddDestination { name: name.clone(), position, log }).await?;
         }
-        self.flush().await?;
         Ok(known.into_iter().filter(|name| !names.contains(name)).collect())
     }
 
     /// Lets go of a destination that is not configured any more.
     pub async fn forget_destination(&self, name: &str) -> Result<(), Error> {
-        self.change(Change::ForgetDestination { name: name.to_owned() });
-        self.flush().await
+        self.order(Change::ForgetDestination { name: name.to_owned() }).await
     }
 
     /// Stops delivery in front of the batches of `span` until [`Self::release`]; durable on
@@ -283,8 +280,7 @@ impl Spool {
         let mut added = Spans::default();
         added.insert(span);
         self.shared.lock().state.holds.iter().for_each(|held| added.remove(held));
-        self.change(Change::Hold { span });
-        self.flush().await?;
+        self.order(Change::Hold { span }).await?;
         // A reader may have taken one in between; none does from now on.
         if let Err(error) = self.within_reach(span) {
             for span in added.iter() {
@@ -297,8 +293,7 @@ impl Spool {
 
     /// Lets delivery go on past the batches of `span`; durable on return.
     pub async fn release(&self, span: Span) -> Result<(), Error> {
-        self.change(Change::Release { span });
-        self.flush().await
+        self.order(Change::Release { span }).await
     }
 
     /// Drops the batches of `span` for good: no destination gets them. `end_log` is the
@@ -308,8 +303,7 @@ impl Spool {
     /// As [`Self::hold`].
     pub async fn discard(&self, span: Span, end_log: u64) -> Result<(), Error> {
         self.hold(span).await?;
-        self.change(Change::Drop { span, end_log });
-        self.flush().await
+        self.order(Change::Drop { span, end_log }).await
     }
 
     fn within_reach(&self, span: Span) -> Result<(), Error> {
@@ -401,24 +395,24 @@ impl Spool {
 
     /// Copies damaged bytes to `quarantine/` and notes them in the ledger.
     pub fn set_aside(&self, damage: &Damage) -> Result<(), Error> {
-        ledger::set_aside(self.shared.disk(), damage)
+        self.shared.keep(|disk| ledger::set_aside(disk, damage))
     }
 
     /// Copies a batch that checks but cannot be used to `quarantine/`, with the reason in the
     /// ledger.
     pub fn quarantine(&self, batch: &StoredBatch, why: &str) -> Result<(), Error> {
-        ledger::quarantine(self.shared.disk(), &self.shared.keys, batch, why)
+        self.shared.keep(|disk| ledger::quarantine(disk, &self.shared.keys, batch, why))
     }
 
     /// Keeps an answer of SLS that cannot be read, encrypted where there is a key, with the reason in the ledger; durable on
     /// return. Doing it twice does nothing. Returns the path of the copy in the spool.
     pub fn quarantine_answer(&self, answer: &UnreadableAnswer<'_>) -> Result<PathBuf, Error> {
-        ledger::quarantine_answer(self.shared.disk(), &self.shared.keys, answer)
+        self.shared.keep(|disk| ledger::quarantine_answer(disk, &self.shared.keys, answer))
     }
 
     /// Writes one JSON object with a time to the ledger, which outlives every segment.
     pub fn note(&self, what: &serde_json::Value) -> Result<(), Error> {
-        ledger::note(self.shared.disk(), what)
+        self.shared.keep(|disk| ledger::note(disk, what))
     }
 
     /// A snapshot for people and metrics.
@@ -455,6 +449,11 @@ impl Spool {
 
     fn change(&self, change: Change) {
         let _ = self.commands.send(Command::Change(change));
+    }
+
+    /// A change that is durable on return, and never made where this fails.
+    async fn order(&self, change: Change) -> Result<(), Error> {
+        self.ask(|reply| Command::Order(change, reply)).await
     }
 
     async fn ask<T>(

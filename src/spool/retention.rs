@@ -55,6 +55,28 @@ pub(crate) fn reached(state: &State) -> Change {
     Change::Reached { next_seq: state.next_seq, next_log: state.next_log }
 }
 
+/// Bytes of a journal entry about which it is divided: a reader takes neither much longer ones
+/// nor a great many changes in one.
+const JOURNAL_BYTES: usize = 64 << 10;
+
+/// `changes` in their order as entries that every reader takes.
+pub(crate) fn entries(changes: Vec<Change>) -> Vec<Header> {
+    let mut entries = Vec::new();
+    let mut rest = vec![changes];
+    while let Some(mut changes) = rest.pop() {
+        let half = changes.len() / 2;
+        let entry = Header::Journal(changes);
+        if half == 0 || entry.encode().len() <= JOURNAL_BYTES {
+            entries.push(entry);
+        } else if let Header::Journal(first) = entry {
+            changes = first;
+            let second = changes.split_off(half);
+            rest.extend([second, changes]);
+        }
+    }
+    entries
+}
+
 /// The journal entry for `changes`, with the floor they justify.
 pub(crate) fn journal(
     state: &State,

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     taken: AtomicU64,
     /// Batches from which on nothing is let go of, by the number of the pin.
     pins: Mutex<BTreeMap<u64, Seq>>,
+    /// Held while the ledger and the quarantine are written to.
+    kept: Mutex<()>,
     pub(crate) used: Arc<AtomicU64>,
     pub(crate) keys: Keys,
 }
@@ -61,6 +63,7 @@ impl Shared {
             highest_segment: AtomicU64::new(highest_segment),
             taken: AtomicU64::new(0),
             pins: Mutex::default(),
+            kept: Mutex::default(),
             used,
             keys,
         }
@@ -68,6 +71,13 @@ impl Shared {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         self.disk.as_ref()
+    }
+
+    /// The disk for ledger and quarantine, for one at a time: destinations come upon the same
+    /// damage at the same time.
+    pub(crate) fn keep<T>(&self, act: impl FnOnce(&dyn Disk) -> T) -> T {
+        let _alone = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        act(self.disk())
     }
 
     pub(crate) fn disk_handle(&self) -> Arc<dyn Disk> {

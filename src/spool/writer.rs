@@ -16,8 +16,7 @@ use super::crash;
 use super::entry::{Change, Header, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
-use super::retention::{Retention, journal, oldest_kept, reached};
-use super::segment;
+use super::retention::{Retention, entries as journals, journal, oldest_kept, reached};
 use super::segment::{NewEntry, Segment};
 use super::shared::Shared;
 use super::state::SegmentInfo;
@@ -51,11 +50,15 @@ pub(crate) struct Writer {
     changes: Vec<Change>,
     changed_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Why it waits until then.
+    failure: Option<Error>,
     /// When segments that could not be removed are tried again.
     remove_at: Option<Instant>,
     /// Durable batches that the catalog does not know yet, oldest first.
     unindexed: Vec<CatalogEntry>,
     flushes: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// Changes that are made with the next group or, where it fails, not at all.
+    orders: Vec<(Change, oneshot::Sender<Result<(), Error>>)>,
     closing: bool,
     /// The last turn stored something.
     busy: bool,
@@ -85,9 +88,11 @@ impl Writer {
             changes: Vec::new(),
             changed_at: None,
             retry_at: None,
+            failure: None,
             remove_at: None,
             unindexed: Vec::new(),
             flushes: Vec::new(),
+            orders: Vec::new(),
             closing: false,
             busy: false,
         }
@@ -186,6 +191,7 @@ impl Writer {
                 }
             }
             Command::Change(change) => self.note(change),
+            Command::Order(change, reply) => self.orders.push((change, reply)),
             Command::Flush(reply) => self.flushes.push(reply),
             Command::Close => self.closing = true,
         }
@@ -213,14 +219,16 @@ impl Writer {
         if self.remove_at.is_some_and(|at| at <= Instant::now()) {
             self.unlink();
         }
-        let waiting = !accepted.is_empty() || (due && !self.changes.is_empty());
+        let ordered = !self.orders.is_empty();
+        let waiting = !accepted.is_empty() || ordered || (due && !self.changes.is_empty());
         if waiting && let Err(error) = self.write(&mut accepted) {
             self.shared.failed(&error);
             for pending in accepted {
                 pending.refuse(&error);
             }
-            for flush in self.flushes.drain(..) {
-                let _ = flush.send(Err(error.again()));
+            let orders = self.orders.drain(..).map(|(_, reply)| reply);
+            for reply in self.flushes.drain(..).chain(orders) {
+                let _ = reply.send(Err(error.again()));
             }
             return;
         }
@@ -230,8 +238,9 @@ impl Writer {
         {
             self.shared.failed(&error);
         }
-        for flush in self.flushes.drain(..) {
-            let _ = flush.send(Ok(()));
+        let orders = self.orders.drain(..).map(|(_, reply)| reply);
+        for reply in self.flushes.drain(..).chain(orders) {
+            let _ = reply.send(Ok(()));
         }
         for pending in accepted {
             match pending.answer {
@@ -274,9 +283,11 @@ impl Writer {
             self.roll()?;
         }
         let Some(open) = self.segment.as_mut() else { return Err(Error::Closed) };
+        let mut changes = self.changes.clone();
+        changes.extend(self.orders.iter().map(|(change, _)| change.clone()));
         let journal = {
             let inner = self.shared.lock();
-            journal(&inner.state, &self.changes, open.id, (&self.retention, self.shared.pinned()))
+            journal(&inner.state, &changes, open.id, (&self.retention, self.shared.pinned()))
         };
         let mut entries: Vec<NewEntry> = accepted
             .iter_mut()
@@ -285,7 +296,7 @@ impl Writer {
             })
             .collect();
         if let Some(changes) = journal {
-            entries.push(NewEntry::bare(Header::Journal(changes)));
+            entries.extend(journals(changes).into_iter().map(NewEntry::bare));
         }
         let before = open.length;
         let size: u64 = entries.iter().map(|entry| entry.body.len() as u64).sum();
@@ -298,6 +309,7 @@ impl Writer {
                 // Seal the file at its proven length: what the failed write left is unknown.
                 self.segment = None;
                 self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                self.failure = Some(error.again());
                 return Err(error);
             }
         };
@@ -362,11 +374,8 @@ impl Writer {
     /// Opens a new segment, which makes everything older removable down to the floor.
     fn roll(&mut self) -> Result<(), Error> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
-            return Err(Error::io(
-                "write to",
-                segment::DIR,
-                std::io::Error::other("the disk failed a moment ago; a new segment is tried soon"),
-            ));
+            // What the disk said stands until it is asked again.
+            return Err(self.failure.as_ref().map_or(Error::Closed, Error::again));
         }
         let mut state = self.shared.lock().state.clone();
         let id = self.shared.next_segment();
@@ -391,6 +400,7 @@ impl Writer {
             Ok(created) => created,
             Err(error) => {
                 self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                self.failure = Some(error.again());
                 return Err(error);
             }
         };

@@ -6,6 +6,7 @@ mod encrypted;
 mod faults;
 mod golden;
 mod keeping;
+mod limits;
 mod lives;
 mod model;
 mod moving;

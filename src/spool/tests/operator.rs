@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::super::disk::{Disk as _, OsDisk};
 use super::super::scan::{batches, footer};
-use super::super::sim::SimDisk;
-use super::super::{Error, Options, Origin, Retention, Span, Spool, segment};
+use super::super::sim::{Failure, SimDisk};
+use super::super::{Error, Options, Origin, Position, Retention, Span, Spool, segment};
 use super::{after, batch, begin, cursor, drain, key, options, runtime};
 
 const SIEM: &str = "siem";
@@ -100,6 +100,38 @@ fn a_hold_behind_batches_that_are_gone_stops_a_reader_that_still_stands_before_t
         assert!(reader.read().unwrap().is_none());
         spool.release(span(2, 3)).await.unwrap();
         assert_eq!(drain(&mut reader).len(), 1);
+        spool.close();
+    });
+}
+
+/// What was told as failed used to stay among the changes, and was written with the next ones.
+#[test]
+fn an_order_that_the_disk_refused_does_not_take_effect_later() {
+    runtime().block_on(async {
+        let disk = SimDisk::default();
+        let spool = with_batches(&disk, 6).await;
+        spool.hold(span(2, 3)).await.unwrap();
+        disk.fail(0, Failure::ReadOnly, u64::MAX);
+        for result in [
+            spool.hold(span(4, 5)).await.map(drop),
+            spool.discard(span(2, 3), 3).await,
+            spool.release(span(2, 3)).await,
+            spool.intend(key(0), cursor(6)).await,
+            spool.forget_destination(SIEM).await,
+        ] {
+            assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
+        }
+        disk.heal();
+        // An ack is taken whatever the disk says, and written once it works.
+        spool.ack(SIEM, Position { seq: 1, index: 0 }, 1);
+        while spool.flush().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let state = spool.status().state;
+        assert_eq!(state.holds.iter().collect::<Vec<_>>(), [span(2, 3)]);
+        assert!(state.drops.is_empty());
+        assert_eq!(state.shards[&key(0)].chain.len(), 7);
+        assert_eq!(state.destinations[SIEM].position.seq, 1);
         spool.close();
     });
 }

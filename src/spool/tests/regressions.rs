@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::disk::{Disk, DiskFile};
 use super::super::sim::{Failure, SimDisk};
-use super::super::{Item, Reader, Spool, segment};
+use super::super::{Damage, Item, Reader, Spool, read_ledger, segment};
 use super::{batch, begin, cursor, drain, key, options, runtime};
 
 const LIFTED: u64 = u64::MAX;
@@ -414,4 +414,54 @@ fn a_reserve_without_its_bytes_is_made_whole() {
     open(&disk).close();
     let reserve = disk.open(Path::new("reserve"), false).unwrap();
     assert_eq!(reserve.len().unwrap(), 1 << 20);
+}
+
+/// Two destinations come upon the same damage at the same time: each threw away the copy that
+/// the other was writing, and both noted it.
+#[test]
+fn damage_that_many_come_upon_at_once_is_kept_and_noted_once() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(&options(dir.path())).unwrap();
+        let tenure = begin(&spool, 0).await;
+        spool.append(&tenure, batch(0, vec![7; 300_000])).await.unwrap();
+        for round in 0..20 {
+            let damage = Damage::unnamed(1, (round, 300_000), (0, 1));
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|threads| {
+                let all: Vec<_> = (0..8)
+                    .map(|_| {
+                        threads.spawn(|| {
+                            start.wait();
+                            spool.set_aside(&damage)
+                        })
+                    })
+                    .collect();
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+            let lines = read_ledger(dir.path()).unwrap();
+            assert_eq!(lines.iter().filter(|line| line["from"] == round).count(), 1);
+        }
+        spool.close();
+    });
+}
+
+/// While a new segment waited for its turn, that it does was told in place of what failed.
+#[test]
+fn what_is_told_of_a_disk_that_fails_is_what_the_disk_said() {
+    runtime().block_on(async {
+        let disk = SimDisk::default();
+        let spool = open(&disk);
+        let tenure = begin(&spool, 0).await;
+        disk.fail(0, Failure::ReadOnly, LIFTED);
+        for _ in 0..3 {
+            let error = spool.append(&tenure, batch(0, "body")).await.unwrap_err();
+            let said = std::error::Error::source(&error).unwrap().to_string();
+            assert!(said.contains("Read-only"), "{said}");
+            let standing = spool.status().last_error.unwrap();
+            assert!(standing.contains("Read-only"), "{standing}");
+        }
+        disk.heal();
+        spool.close();
+    });
 }

@@ -57,13 +57,13 @@ impl Writer {
             Append::Progress { cursor, next_cursor } => {
                 let receipt = receipt(&next_cursor, 0, next_seq);
                 let progress = Progress { key, cursor, next_cursor, jump: false };
-                Ok((Header::Progress(progress), bytes::Bytes::new(), 0, receipt))
+                Ok((Header::Progress(progress).checked()?, bytes::Bytes::new(), 0, receipt))
             }
             Append::Batch { batch, body_crc, origin, key_id } => {
                 let receipt = receipt(&batch.next_cursor, batch.logs, next_seq + 1);
                 let at = (next_seq, inner.state.next_log + logs);
                 let (header, body) = BatchHeader::of(batch, key, at, origin, key_id);
-                Ok((Header::Batch(header), body, body_crc, receipt))
+                Ok((Header::Batch(header).checked()?, body, body_crc, receipt))
             }
         }
     }
@@ -77,6 +77,16 @@ impl Writer {
         accepted: &mut Vec<Pending>,
     ) {
         self.tenures.remove(&key);
+        let jump = Progress {
+            key: key.clone(),
+            cursor: checkpoint.clone().unwrap_or_default(),
+            next_cursor: start.clone(),
+            jump: true,
+        };
+        let jump = match Header::Progress(jump).checked() {
+            Ok(jump) => jump,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
         let continues = {
             let inner = self.shared.lock();
             inner.state.shards.get(&key).is_some_and(|shard| shard.position == start)
@@ -89,12 +99,8 @@ impl Writer {
             let tenure = self.grant(key);
             let _ = reply.send(Ok(tenure));
         } else {
-            let cursor = checkpoint.unwrap_or_default();
-            let progress = Progress { key: key.clone(), cursor, next_cursor: start, jump: true };
-            accepted.push(Pending {
-                entry: NewEntry::bare(Header::Progress(progress)),
-                answer: Answer::Tenure(key, reply),
-            });
+            accepted
+                .push(Pending { entry: NewEntry::bare(jump), answer: Answer::Tenure(key, reply) });
         }
     }
 
