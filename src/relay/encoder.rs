@@ -71,6 +71,7 @@ pub(crate) fn spawn(
         raw: Vec::new(),
         since: Instant::now(),
         logs: 0,
+        at: from.position.seq,
     };
     std::thread::Builder::new().name("encoder".to_owned()).spawn(move || encoder.run(&runtime))?;
     Ok(chunks)
@@ -91,6 +92,8 @@ struct Encoder {
     /// When this encoder began, and the logs it has sent since.
     since: Instant,
     logs: u64,
+    /// The batch of the last mark.
+    at: spool::Seq,
 }
 
 /// The sender does not want any more.
@@ -130,6 +133,7 @@ impl Encoder {
                     }
                     false
                 }
+                Ok(None) if self.passes_lost_end(reader.position()).is_err() => true,
                 Ok(None) => runtime.block_on(async {
                     tokio::select! {
                         changed = durable.changed() => changed.is_err(),
@@ -241,6 +245,21 @@ impl Encoder {
         next.is_none_or(|next| next == Some(header.seq))
     }
 
+    /// Where the last batches were lost to damage, there is nothing behind them to send that
+    /// would say that they are passed.
+    fn passes_lost_end(&mut self, position: spool::Seq) -> Result<(), Done> {
+        if self.replay.is_some() || position <= self.at {
+            return Ok(());
+        }
+        let state = self.spool.status().state;
+        if position < state.next_seq {
+            return Ok(());
+        }
+        let nowhere = spool::ShardKey { source: String::new(), shard: 0 };
+        let after = Mark { position: Position { seq: position, index: 0 }, log: state.next_log };
+        self.send(Frames::default(), after, 0, nowhere)
+    }
+
     /// The end of a replay: behind it nothing is left to send.
     fn end(mut self) {
         if let Some(replay) = &self.replay {
@@ -322,6 +341,7 @@ impl Encoder {
             after.log = self.from.log + self.logs + logs;
         }
         self.logs += logs;
+        self.at = after.position.seq;
         self.sender.blocking_send(Chunk { frames, after, logs, key }).map_err(|_| Done)
     }
 }
