@@ -38,8 +38,9 @@ pub(super) fn replay(
     out: &mut dyn Output,
 ) -> Result<Value, Error> {
     let spool = audit.spool;
-    // From here on nothing is let go of until the replay has pinned what it needs.
-    let _pin = spool.pin(0);
+    // From here on nothing is let go of: what was to go before is gone once that is written.
+    let pin = spool.pin(0);
+    wait(spool.flush())?;
     let view = spool.inspection();
     let state = view.state();
     // What the destination does not have yet comes by itself, in its place.
@@ -62,12 +63,14 @@ pub(super) fn replay(
         }),
     )?;
     let (begin, end) = (first.first, last.end);
+    pin.move_to(begin);
     let (wanted_selection, of) = (selection.clone(), state);
     let plan = Plan {
         id: id.clone(),
         batches,
         wanted: Arc::new(move |header, raw| choose_logs(&wanted_selection, &of, header, raw)),
         rate,
+        pin,
     };
     let stop = CancellationToken::new();
     let name = to.name.clone();

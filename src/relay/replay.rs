@@ -31,6 +31,8 @@ pub struct Plan {
     pub wanted: Wanted,
     /// Logs a second at most.
     pub rate: Option<NonZeroU32>,
+    /// Keeps the batches; it moves on with what is confirmed.
+    pub pin: Pin,
 }
 
 /// A running replay.
@@ -113,12 +115,11 @@ pub async fn replay(
         return Ok(Progress::default());
     }
     let replay = Arc::new(Replay { progress: watch::Sender::new(Mark::default()), plan });
-    let pin = spool.pin(replay.start().position.seq);
     let shards = Arc::new(Counters::default());
     let counters = shards.destination(&destination.name);
-    let progress = |pin: &Pin| {
+    let progress = || {
         let at = replay.progress.borrow().position.seq.max(replay.start().position.seq);
-        pin.move_to(at);
+        replay.plan.pin.move_to(at);
         Progress {
             seq: at,
             written: read(&counters.written),
@@ -135,9 +136,9 @@ pub async fn replay(
         tokio::select! {
             ended = &mut running => {
                 ended?;
-                return Ok(progress(&pin));
+                return Ok(progress());
             }
-            _ = tick.tick() => report(progress(&pin)),
+            _ = tick.tick() => report(progress()),
         }
     }
 }
