@@ -100,15 +100,21 @@ pub struct Giver {
 pub struct Configured {
     destinations: Vec<Arc<Destination>>,
     sources: Vec<Source>,
-    /// Held while logs are pulled again.
+    /// Held while logs are pulled again, or brought in: two at once would store them twice.
     refetching: Mutex<()>,
+    importing: Mutex<()>,
 }
 
 impl Configured {
     /// These destinations and sources.
     pub fn new(destinations: &[Destination], sources: &[Source]) -> Self {
         let destinations = destinations.iter().cloned().map(Arc::new).collect();
-        Self { destinations, sources: sources.to_vec(), refetching: Mutex::default() }
+        Self {
+            destinations,
+            sources: sources.to_vec(),
+            refetching: Mutex::default(),
+            importing: Mutex::default(),
+        }
     }
 }
 
@@ -140,7 +146,10 @@ pub fn obey(
             resend::replay(&audit, selection, to, *rate, out)
         }
         Order::Refetch { .. } => refetch::refetch(&audit, configured, out),
-        Order::Import { path, .. } => import::import(&audit, path, !destinations.is_empty(), out),
+        Order::Import { path, .. } => {
+            let Ok(_alone) = configured.importing.try_lock() else { return Err(Error::Importing) };
+            import::import(&audit, path, !destinations.is_empty(), out)
+        }
     }
 }
 
