@@ -126,8 +126,7 @@ fn zero_the_middle(bytes: &mut [u8]) {
 async fn damage_at_the_very_end_holds_nothing_up() {
     // The last batch of what waits: behind it lies only what an orderly end writes.
     let scene = Scene::damaged(|bytes| {
-        let entries = bytes.windows(6).enumerate().filter(|(_, b)| *b == b"SENT\x02\x01");
-        let (last, _) = entries.last().unwrap();
+        let last = bytes.windows(6).rposition(|bytes| bytes == b"SENT\x02\x01").unwrap();
         let length = u32::from_le_bytes(bytes[last + 8..last + 12].try_into().unwrap());
         bytes[last + 24 + length as usize + 10] ^= 1;
     })
