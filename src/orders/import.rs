@@ -58,8 +58,33 @@ fn of_file(error: PortableError, file: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Configured, Giver, Order, obey};
     use super::*;
-    use crate::spool;
+    use crate::spool::{self, Options, Spool};
+
+    struct Nobody;
+
+    impl Output for Nobody {
+        fn line(&mut self, _: &Value) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn two_imports_at_once_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(&Options::new(dir.path(), 16 << 20)).unwrap();
+        let configured = Configured::default();
+        let (path, reason) = (dir.path().join("no such file"), "a test".to_owned());
+        let order = Order::Import { path, reason };
+        let giver = Giver { uid: 0, pid: None };
+        let code = || obey(&spool, &configured, &order, giver, &mut Nobody).unwrap_err().code();
+        let running = configured.importing.lock().unwrap();
+        assert_eq!(code(), "order.importing");
+        drop(running);
+        assert_eq!(code(), "spool.io");
+        spool.close();
+    }
 
     #[test]
     fn who_may_not_read_the_file_is_named_and_other_errors_stay_what_they_are() {

@@ -102,13 +102,15 @@ pub struct Configured {
     sources: Vec<Source>,
     /// Held while logs are pulled again.
     refetching: Mutex<()>,
+    /// Held while an export is brought in.
+    importing: Mutex<()>,
 }
 
 impl Configured {
     /// These destinations and sources.
     pub fn new(destinations: &[Destination], sources: &[Source]) -> Self {
         let destinations = destinations.iter().cloned().map(Arc::new).collect();
-        Self { destinations, sources: sources.to_vec(), refetching: Mutex::default() }
+        Self { destinations, sources: sources.to_vec(), ..Self::default() }
     }
 }
 

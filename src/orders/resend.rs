@@ -38,8 +38,8 @@ pub(super) fn replay(
     out: &mut dyn Output,
 ) -> Result<Value, Error> {
     let spool = audit.spool;
-    // From here on nothing is let go of until the replay has pinned what it needs.
-    let _pin = spool.pin(0);
+    // From here on nothing is let go of; the replay takes the pin over and moves it on.
+    let pin = spool.pin(0);
     let view = spool.inspection();
     let state = view.state();
     // What the destination does not have yet comes by itself, in its place.
@@ -77,7 +77,8 @@ pub(super) fn replay(
             stop.cancel();
         }
     };
-    let sent = wait(send(spool.clone(), to, plan, stop.clone(), report)).map_err(Error::Replay)?;
+    let sent =
+        wait(send(spool.clone(), pin, to, plan, stop.clone(), report)).map_err(Error::Replay)?;
     let whole = sent.seq >= end;
     audit.spool.note(&json!({
         "what": "replay ended", "replay": id, "complete": whole, "logs": sent.confirmed,
@@ -86,4 +87,136 @@ pub(super) fn replay(
         "replay": id, "destination": name, "complete": whole, "logs": sent.confirmed,
         "unproven": sent.unproven, "written": sent.written,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use prost::Message as _;
+
+    use super::super::{Configured, Giver, Order, obey};
+    use super::*;
+    use crate::config;
+    use crate::sls::wire::{Content, Log, LogGroup, LogGroupList};
+    use crate::spool::{
+        Batch, Compression, Delivered, MIN_QUOTA, Options, Origin, Position, ShardKey, Spool,
+        read_ledger,
+    };
+
+    /// Wants the answer until it is told otherwise.
+    struct Asked(Arc<AtomicBool>);
+
+    impl Output for Asked {
+        fn line(&mut self, _: &Value) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn is_wanted(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Ends the replay with the test, also where that fails.
+    struct Ends(Arc<AtomicBool>);
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Most of a segment.
+    fn batch(number: u64) -> Batch {
+        let content = Content { key: "k".into(), value: vec![b'x'; 800 << 10].into() };
+        let log = Log { time: 1_760_140_800, contents: vec![content], ..Log::default() };
+        let group = LogGroup { logs: vec![log], ..LogGroup::default() };
+        let raw = LogGroupList { log_groups: vec![group] }.encode_to_vec();
+        Batch {
+            cursor: format!("c{number}"),
+            next_cursor: format!("c{}", number + 1),
+            first_group_cursor: None,
+            groups: 1,
+            logs: 1,
+            query: false,
+            received_at: 1_760_140_800_000,
+            min_time: 1_760_140_800,
+            max_time: 1_760_140_800,
+            raw_size: raw.len() as u64,
+            compression: Compression::None,
+            body: raw.into(),
+        }
+    }
+
+    /// One more batch that is delivered at once.
+    fn deliver(spool: &Spool) {
+        let Delivered { position, log } = spool.delivered("siem").unwrap();
+        let key = ShardKey { source: "h/p/l#g".to_owned(), shard: 0 };
+        wait(spool.insert(key, batch(position.seq), Origin::Import)).unwrap();
+        spool.ack("siem", Position { seq: position.seq + 1, index: 0 }, log + 1);
+        wait(spool.flush()).unwrap();
+    }
+
+    fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "waited for {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn destinations() -> Vec<Destination> {
+        let text = "[spool]\ndir = \"/nowhere\"\n[[source]]\nendpoint = \"http://127.0.0.1:1\"\n\
+                    project = \"p\"\nlogstore = \"logs\"\nconsumer_group = \"g\"\n\
+                    access_key_id = \"i\"\naccess_key_secret = \"s\"\n\
+                    [[destination]]\nname = \"siem\"\nto = \"tcp://127.0.0.1:9\"\n";
+        config::parse(text, "test", &|_| None, "host").unwrap().settings.destinations
+    }
+
+    #[test]
+    fn a_replay_keeps_only_what_it_still_has_to_send() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let _within = runtime.enter();
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(&Options::new(dir.path(), MIN_QUOTA)).unwrap();
+        wait(spool.set_destinations(&["siem".to_owned()])).unwrap();
+        let kept = spool.pin(0);
+        (0..6).for_each(|_| deliver(&spool));
+        let first = || spool.status().state.segments.values().next().unwrap().first_seq;
+        assert_eq!(first(), 0);
+
+        let wanted = Arc::new(AtomicBool::new(true));
+        std::thread::scope(|threads| {
+            let ordered = threads.spawn(|| {
+                let _within = runtime.enter();
+                let selection = Selection { from_seq: Some(4), ..Selection::default() };
+                let reason = "a test".to_owned();
+                let order = Order::Replay { selection, to: None, rate: None, reason };
+                let configured = Configured::new(&destinations(), &[]);
+                let giver = Giver { uid: 0, pid: None };
+                obey(&spool, &configured, &order, giver, &mut Asked(Arc::clone(&wanted)))
+            });
+            let ends = Ends(Arc::clone(&wanted));
+            wait_for("the replay", || {
+                read_ledger(dir.path()).unwrap().iter().any(|line| line["order"] == "replay")
+            });
+            drop(kept);
+            // What is before it makes room, and what it has to send stays.
+            wait_for("the replay to let go of what it does not send", || {
+                // Anything that is journalled lets go of what nobody needs.
+                spool.ack("siem", Position::default(), 0);
+                wait(spool.flush()).unwrap();
+                first() >= 3
+            });
+            (0..6).for_each(|_| deliver(&spool));
+            assert!(first() <= 4, "{} is the first batch left", first());
+            drop(ends);
+            let done = ordered.join().unwrap().unwrap();
+            assert_eq!(done["complete"], false, "{done}");
+        });
+        deliver(&spool);
+        assert!(first() > 4, "{} is the first batch left", first());
+        spool.close();
+    }
 }

@@ -98,12 +98,14 @@ impl Replay {
 
 /// Sends `plan` to `destination` and returns when all of it is confirmed, or `stop` is
 /// cancelled. A receiver that is away is tried until it is there. `report` hears of progress
-/// about once a second.
+/// about once a second. `pin` holds the batches of the plan, or more: it is moved to the first of
+/// them at once, then on with what is confirmed.
 ///
 /// # Errors
 /// When the encoder cannot be started, or ends by itself.
 pub async fn replay(
     spool: Spool,
+    pin: Pin,
     destination: Arc<Destination>,
     plan: Plan,
     stop: CancellationToken,
@@ -113,7 +115,7 @@ pub async fn replay(
         return Ok(Progress::default());
     }
     let replay = Arc::new(Replay { progress: watch::Sender::new(Mark::default()), plan });
-    let pin = spool.pin(replay.start().position.seq);
+    pin.move_to(replay.start().position.seq);
     let shards = Arc::new(Counters::default());
     let counters = shards.destination(&destination.name);
     let progress = |pin: &Pin| {

@@ -67,7 +67,7 @@ async fn delivered(ends: &Ends, dir: &std::path::Path) -> (Running, Destination)
 
 async fn run(relay: &Running, to: Arc<Destination>, plan: Plan) -> Progress {
     let stop = CancellationToken::new();
-    replay(relay.spool.clone(), to, plan, stop, |_| {}).await.unwrap()
+    replay(relay.spool.clone(), relay.spool.pin(0), to, plan, stop, |_| {}).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,8 +148,9 @@ async fn a_replay_waits_for_its_receiver_and_loses_nothing_when_that_one_breaks(
     let mut one = plan(vec![Span { first: 0, end }], all());
     one.rate = std::num::NonZeroU32::new(8000);
     let (spool, to) = (relay.spool.clone(), archive.destination(&destination));
+    let pin = spool.pin(0);
     let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
-    let running = tokio::spawn(replay(spool, to, one, CancellationToken::new(), move |at| {
+    let running = tokio::spawn(replay(spool, pin, to, one, CancellationToken::new(), move |at| {
         let _ = sender.send(at);
     }));
     while reports.recv().await.unwrap().failures == 0 {}
