@@ -71,6 +71,9 @@ pub enum Error {
     /// A refetch runs already.
     #[error("a refetch runs already; wait until it has ended")]
     Refetching,
+    /// An import runs already.
+    #[error("an import runs already; wait until it has ended, then give the order again")]
+    Importing,
     /// The configuration has no source with the name that the spool has.
     #[error(
         "the configuration has no source {name:?}; it has {}. Configure it again to pull its logs",
@@ -133,6 +136,7 @@ impl Error {
             Self::NothingDelivered { .. } => "order.nothing_delivered",
             Self::Replay(_) => "order.replay",
             Self::Refetching => "order.refetching",
+            Self::Importing => "order.importing",
             Self::NoSource { .. } => "order.no_source",
             Self::Client(_) => "order.client",
             Self::Refetch(error) => error.code(),

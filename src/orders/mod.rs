@@ -12,7 +12,7 @@ mod refetch;
 mod resend;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -142,7 +142,7 @@ pub fn obey(
             resend::replay(&audit, selection, to, *rate, out)
         }
         Order::Refetch { .. } => refetch::refetch(&audit, configured, out),
-        Order::Import { path, .. } => import::import(&audit, path, !destinations.is_empty(), out),
+        Order::Import { path, .. } => import::import(&audit, configured, path, out),
     }
 }
 
@@ -179,6 +179,16 @@ impl Audit<'_> {
             line.extend(what.clone());
         }
         Ok(self.spool.note(&line)?)
+    }
+}
+
+/// The right to do what only one may do at a time; none while another has it.
+fn alone(one: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
+    match one.try_lock() {
+        Ok(alone) => Some(alone),
+        // One that panicked is over, too.
+        Err(TryLockError::Poisoned(over)) => Some(over.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
