@@ -90,7 +90,7 @@ pub(super) fn replay(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     /// Most of a segment.
-    fn batch(number: u64) -> Batch {
+    pub(in crate::orders) fn batch(number: u64) -> Batch {
         let content = Content { key: "k".into(), value: vec![b'x'; 800 << 10].into() };
         let log = Log { time: 1_760_140_800, contents: vec![content], ..Log::default() };
         let group = LogGroup { logs: vec![log], ..LogGroup::default() };
