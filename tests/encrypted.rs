@@ -203,6 +203,9 @@ async fn the_command_line_shows_headers_to_everybody_and_logs_to_who_has_the_key
     assert!(text(&relay(&decrypt)).contains(&id));
     let copied = relay(&[&decrypt[..], &["--key-file", keys]].concat());
     assert_eq!(copied.stdout.len() as u64, line["bytes"].as_u64().unwrap());
+    // Elsewhere there is neither the spool nor a configuration.
+    let elsewhere = relay(&["spool", "decrypt", copy.to_str().unwrap(), "--key-file", keys]);
+    assert!(elsewhere.stdout == copied.stdout, "{}", text(&elsewhere));
 
     let name = copy.file_name().unwrap().to_str().unwrap();
     let aside = ["spool", "quarantine", "show", name, "--raw", "--spool", dir];

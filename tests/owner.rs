@@ -30,7 +30,7 @@ fn root_leaves_every_file_of_a_spool_to_its_owner() {
     let before = files(&spool).len();
     let said = relay(&["status"], &spool);
     assert!(said.status.success(), "{said:?}");
-    let said = relay(&["forget", "--destination", "gone"], &spool);
+    let said = relay(&["forget", "--destination", "gone", "--reason", "a test"], &spool);
     assert!(said.status.success(), "{said:?}");
     let after = files(&spool);
     assert!(after.len() > before, "the command made files: {after:?}");
@@ -54,7 +54,7 @@ fn a_spool_of_the_user_itself_is_worked_on_as_ever() {
     let dir = tempfile::tempdir().unwrap();
     let spool = dir.path().join("spool");
     make_spool(&spool);
-    let said = relay(&["forget", "--destination", "gone"], &spool);
+    let said = relay(&["forget", "--destination", "gone", "--reason", "a test"], &spool);
     assert!(said.status.success(), "{said:?}");
     let user = rustix::process::geteuid().as_raw();
     assert!(files(&spool).iter().all(|file| file.symlink_metadata().unwrap().uid() == user));

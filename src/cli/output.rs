@@ -9,12 +9,16 @@ pub(crate) fn line(text: &str) {
     bytes(format!("{text}\n").as_bytes());
 }
 
-/// Writes bytes to standard output.
+/// Writes bytes to standard output. Where that fails for another reason than that nobody reads
+/// any more, the process says so: what it wrote is not the whole answer.
 pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+    let Err(failed) = out.write_all(bytes).and_then(|()| out.flush()) else { return };
+    if failed.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
+    error(&format!("error: cannot write to standard output: {failed}"));
+    std::process::exit(i32::from(super::exit::IO));
 }
 
 /// Prints to standard error.

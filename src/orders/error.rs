@@ -72,7 +72,7 @@ pub enum Error {
     #[error("a refetch runs already; wait until it has ended")]
     Refetching,
     /// An import runs already.
-    #[error("an import runs already; wait until it has ended")]
+    #[error("an import runs already; wait until it has ended, then give the order again")]
     Importing,
     /// The configuration has no source with the name that the spool has.
     #[error(

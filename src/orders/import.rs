@@ -6,21 +6,23 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::{Audit, wait};
+use super::{Audit, Configured, alone, wait};
 use crate::inspect::Output;
 use crate::spool::portable::{self, PortableError, WhenFull};
 
 /// Ends early where `out` does not want it any more; what is stored by then stays, and the same
-/// order goes on behind it. Nobody makes room in a spool that is not `delivered`.
+/// order goes on behind it. Nobody makes room in a spool that has no destinations.
 pub(super) fn import(
     audit: &Audit<'_>,
+    configured: &Configured,
     path: &Path,
-    delivered: bool,
     out: &mut dyn Output,
 ) -> Result<Value, Error> {
     if !path.is_absolute() {
         return Err(Error::Relative { path: path.to_owned() });
     }
+    // Two at once of the same file would store it twice: neither knows how far the other is.
+    let Some(_alone) = alone(&configured.importing) else { return Err(Error::Importing) };
     let of_file = |error| of_file(error, path);
     let contents = portable::verify(path, &mut |at| out.progress(at.batches, at.of_batches));
     let contents = contents.map_err(of_file)?;
@@ -29,7 +31,8 @@ pub(super) fn import(
         "import",
         &json!({ "file": path.to_string_lossy(), "export": export, "batches": batches, "logs": contents.logs }),
     )?;
-    let when_full = if delivered { WhenFull::Wait } else { WhenFull::Fail };
+    let delivers = !configured.destinations.is_empty();
+    let when_full = if delivers { WhenFull::Wait } else { WhenFull::Fail };
     let mut goes_on = |at: portable::Progress| {
         out.progress(at.batches, at.of_batches);
         out.is_wanted()

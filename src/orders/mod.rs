@@ -12,7 +12,7 @@ mod refetch;
 mod resend;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -100,8 +100,9 @@ pub struct Giver {
 pub struct Configured {
     destinations: Vec<Arc<Destination>>,
     sources: Vec<Source>,
-    /// Held while logs are pulled again, or brought in: two at once would store them twice.
+    /// Held while logs are pulled again.
     refetching: Mutex<()>,
+    /// Held while an export is brought in.
     importing: Mutex<()>,
 }
 
@@ -109,12 +110,7 @@ impl Configured {
     /// These destinations and sources.
     pub fn new(destinations: &[Destination], sources: &[Source]) -> Self {
         let destinations = destinations.iter().cloned().map(Arc::new).collect();
-        Self {
-            destinations,
-            sources: sources.to_vec(),
-            refetching: Mutex::default(),
-            importing: Mutex::default(),
-        }
+        Self { destinations, sources: sources.to_vec(), ..Self::default() }
     }
 }
 
@@ -146,10 +142,7 @@ pub fn obey(
             resend::replay(&audit, selection, to, *rate, out)
         }
         Order::Refetch { .. } => refetch::refetch(&audit, configured, out),
-        Order::Import { path, .. } => {
-            let Ok(_alone) = configured.importing.try_lock() else { return Err(Error::Importing) };
-            import::import(&audit, path, !destinations.is_empty(), out)
-        }
+        Order::Import { path, .. } => import::import(&audit, configured, path, out),
     }
 }
 
@@ -186,6 +179,16 @@ impl Audit<'_> {
             line.extend(what.clone());
         }
         Ok(self.spool.note(&line)?)
+    }
+}
+
+/// The right to do what only one may do at a time; none while another has it.
+fn alone(one: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
+    match one.try_lock() {
+        Ok(alone) => Some(alone),
+        // One that panicked is over, too.
+        Err(TryLockError::Poisoned(over)) => Some(over.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 

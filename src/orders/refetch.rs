@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::{Audit, Configured, wait};
+use super::{Audit, Configured, alone, wait};
 use crate::config::Source;
 use crate::inspect::Output;
 use crate::relay::refetch::{Pending, Refetched, pending, refetch as pull};
@@ -24,7 +24,7 @@ pub(super) fn refetch(
     out: &mut dyn Output,
 ) -> Result<Value, Error> {
     // Two at once would store the same logs twice.
-    let Ok(_alone) = configured.refetching.try_lock() else { return Err(Error::Refetching) };
+    let Some(_alone) = alone(&configured.refetching) else { return Err(Error::Refetching) };
     let spool = audit.spool;
     let left: Vec<Pending> =
         pending(&read_ledger(spool.dir())?).into_iter().filter(|one| !one.done).collect();

@@ -39,6 +39,7 @@ pub(super) fn replay(
 ) -> Result<Value, Error> {
     let spool = audit.spool;
     // From here on nothing is let go of: what was to go before is gone once that is written.
+    // The replay takes the pin over and moves it on.
     let pin = spool.pin(0);
     wait(spool.flush())?;
     let view = spool.inspection();
@@ -63,14 +64,12 @@ pub(super) fn replay(
         }),
     )?;
     let (begin, end) = (first.first, last.end);
-    pin.move_to(begin);
     let (wanted_selection, of) = (selection.clone(), state);
     let plan = Plan {
         id: id.clone(),
         batches,
         wanted: Arc::new(move |header, raw| choose_logs(&wanted_selection, &of, header, raw)),
         rate,
-        pin,
     };
     let stop = CancellationToken::new();
     let name = to.name.clone();
@@ -80,7 +79,8 @@ pub(super) fn replay(
             stop.cancel();
         }
     };
-    let sent = wait(send(spool.clone(), to, plan, stop.clone(), report)).map_err(Error::Replay)?;
+    let sent =
+        wait(send(spool.clone(), pin, to, plan, stop.clone(), report)).map_err(Error::Replay)?;
     let whole = sent.seq >= end;
     audit.spool.note(&json!({
         "what": "replay ended", "replay": id, "complete": whole, "logs": sent.confirmed,
@@ -92,7 +92,7 @@ pub(super) fn replay(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     /// Most of a segment.
-    fn batch(number: u64) -> Batch {
+    pub(in crate::orders) fn batch(number: u64) -> Batch {
         let content = Content { key: "k".into(), value: vec![b'x'; 800 << 10].into() };
         let log = Log { time: 1_760_140_800, contents: vec![content], ..Log::default() };
         let group = LogGroup { logs: vec![log], ..LogGroup::default() };

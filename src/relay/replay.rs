@@ -31,8 +31,6 @@ pub struct Plan {
     pub wanted: Wanted,
     /// Logs a second at most.
     pub rate: Option<NonZeroU32>,
-    /// Keeps the batches; it moves on with what is confirmed.
-    pub pin: Pin,
 }
 
 /// A running replay.
@@ -100,12 +98,14 @@ impl Replay {
 
 /// Sends `plan` to `destination` and returns when all of it is confirmed, or `stop` is
 /// cancelled. A receiver that is away is tried until it is there. `report` hears of progress
-/// about once a second.
+/// about once a second. `pin` holds the batches of the plan, or more: it is moved to the first of
+/// them at once, then on with what is confirmed.
 ///
 /// # Errors
 /// When the encoder cannot be started, or ends by itself.
 pub async fn replay(
     spool: Spool,
+    pin: Pin,
     destination: Arc<Destination>,
     plan: Plan,
     stop: CancellationToken,
@@ -115,11 +115,12 @@ pub async fn replay(
         return Ok(Progress::default());
     }
     let replay = Arc::new(Replay { progress: watch::Sender::new(Mark::default()), plan });
+    pin.move_to(replay.start().position.seq);
     let shards = Arc::new(Counters::default());
     let counters = shards.destination(&destination.name);
-    let progress = || {
+    let progress = |pin: &Pin| {
         let at = replay.progress.borrow().position.seq.max(replay.start().position.seq);
-        replay.plan.pin.move_to(at);
+        pin.move_to(at);
         Progress {
             seq: at,
             written: read(&counters.written),
@@ -136,9 +137,9 @@ pub async fn replay(
         tokio::select! {
             ended = &mut running => {
                 ended?;
-                return Ok(progress());
+                return Ok(progress(&pin));
             }
-            _ = tick.tick() => report(progress()),
+            _ = tick.tick() => report(progress(&pin)),
         }
     }
 }

@@ -125,6 +125,23 @@ fn every_byte_of_a_log_and_of_a_body_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_written_does_not_end_as_a_whole_one() {
+    let scene = Scene::new();
+    for command in [&["cat"][..], &["status"], &["show", "3", "--raw"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = crate::asking::command(scene.path(), command)
+            .stdout(full)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(74), "{command:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"), "{output:?}");
+    }
+}
+
+#[test]
 fn a_grep_ends_as_grep_does() {
     let scene = Scene::new();
     let holding = |text: &[u8]| scene.logs.iter().filter(|log| has(log, text)).count();

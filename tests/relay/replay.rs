@@ -46,8 +46,8 @@ impl Archive {
     }
 }
 
-fn plan(relay: &Running, batches: Vec<Span>, wanted: Wanted) -> Plan {
-    Plan { id: "r1".to_owned(), batches, wanted, rate: None, pin: relay.spool.pin(0) }
+fn plan(batches: Vec<Span>, wanted: Wanted) -> Plan {
+    Plan { id: "r1".to_owned(), batches, wanted, rate: None }
 }
 
 fn all() -> Wanted {
@@ -67,7 +67,7 @@ async fn delivered(ends: &Ends, dir: &std::path::Path) -> (Running, Destination)
 
 async fn run(relay: &Running, to: Arc<Destination>, plan: Plan) -> Progress {
     let stop = CancellationToken::new();
-    replay(relay.spool.clone(), to, plan, stop, |_| {}).await.unwrap()
+    replay(relay.spool.clone(), relay.spool.pin(0), to, plan, stop, |_| {}).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn a_replay_sends_exactly_its_selection_and_moves_no_position() {
     // Everything but one batch in the middle, and of that only what shard 0 has.
     let batches = vec![Span { first: 0, end: 3 }, Span { first: 4, end }];
     let progress =
-        run(&relay, archive.destination(&destination), plan(&relay, batches.clone(), all())).await;
+        run(&relay, archive.destination(&destination), plan(batches.clone(), all())).await;
     let mut expected = 0;
     let mut reader = relay.spool.reader(0);
     let mut of_shard_0 = 0;
@@ -101,7 +101,7 @@ async fn a_replay_sends_exactly_its_selection_and_moves_no_position() {
     once.dedup();
     assert_eq!(once.len(), got.len(), "nothing twice");
     let wanted: Wanted = Arc::new(|header, _| (header.key.shard != 0).then(Vec::new));
-    run(&relay, archive.destination(&destination), plan(&relay, batches, wanted)).await;
+    run(&relay, archive.destination(&destination), plan(batches, wanted)).await;
     assert_eq!(archive.got().len() as u64, expected + of_shard_0);
     let after = relay.spool.status().state;
     assert_eq!(after.destinations, state.destinations);
@@ -125,7 +125,7 @@ async fn live_messages_beside_a_replay_are_the_same_without_its_marks() {
     let archive = Archive::start();
     let end = relay.spool.status().state.next_seq;
     let batches = vec![Span { first: 0, end }];
-    run(&relay, archive.destination(&destination), plan(&relay, batches, all())).await;
+    run(&relay, archive.destination(&destination), plan(batches, all())).await;
     relay.stop().await;
     let sorted = |mut messages: Vec<String>| {
         messages.sort_unstable();
@@ -145,11 +145,12 @@ async fn a_replay_waits_for_its_receiver_and_loses_nothing_when_that_one_breaks(
     let archive = Archive::start();
     archive.receiver.set_mode(Mode::Refuse).await.unwrap();
     let end = relay.spool.status().state.next_seq;
-    let mut one = plan(&relay, vec![Span { first: 0, end }], all());
+    let mut one = plan(vec![Span { first: 0, end }], all());
     one.rate = std::num::NonZeroU32::new(8000);
     let (spool, to) = (relay.spool.clone(), archive.destination(&destination));
+    let pin = spool.pin(0);
     let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
-    let running = tokio::spawn(replay(spool, to, one, CancellationToken::new(), move |at| {
+    let running = tokio::spawn(replay(spool, pin, to, one, CancellationToken::new(), move |at| {
         let _ = sender.send(at);
     }));
     while reports.recv().await.unwrap().failures == 0 {}

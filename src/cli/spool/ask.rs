@@ -83,6 +83,14 @@ impl At {
         Ok(local)
     }
 
+    /// The keys alone: those that are named need neither a spool nor a configuration.
+    pub(super) fn keys(&self) -> anyhow::Result<Keys> {
+        let Some(file) = &self.key_file else { return Ok(self.settings()?.spool.keys()?) };
+        let nowhere = SpoolSettings::new(Path::new(""), u64::MAX);
+        let settings = SpoolSettings { key_file: Some(file.clone()), ..nowhere };
+        Ok(settings.keys()?)
+    }
+
     /// The configuration file that is meant, if none is named the usual one.
     pub(super) fn config_file(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new("/etc/sls-relay/sls-relay.toml"))

@@ -24,7 +24,7 @@ pub(super) fn key() -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn decrypt(args: &DecryptArgs) -> anyhow::Result<ExitCode> {
-    let keys = args.at.settings()?.spool.keys()?;
+    let keys = args.at.keys()?;
     let path = args.file.clone();
     let copy = std::fs::read(&args.file);
     let copy = copy.map_err(|source| Error::Io { action: "read", path, source })?;

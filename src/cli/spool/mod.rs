@@ -26,7 +26,8 @@ use clap::{Args, Subcommand};
 use super::owner::OwnerError;
 use super::{exit, output};
 use crate::config;
-use crate::{inspect, spool};
+use crate::control::ClientError;
+use crate::{inspect, orders, spool};
 
 #[derive(Args, Debug)]
 pub(crate) struct SpoolArgs {
@@ -114,14 +115,50 @@ pub(crate) fn run(args: &SpoolArgs) -> ExitCode {
 
 fn code_of(error: &anyhow::Error) -> u8 {
     let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
-    let cause = match error.downcast_ref() {
-        Some(inspect::Error::Spool(cause)) => Some(cause),
+    let asked = match error.downcast_ref() {
+        Some(orders::Error::Inspect(cause)) => Some(cause),
+        _ => error.downcast_ref::<inspect::Error>(),
+    };
+    let cause = match (error.downcast_ref(), asked) {
+        (Some(orders::Error::Spool(cause)), _) => Some(cause),
+        (_, Some(inspect::Error::Spool(cause))) => Some(cause),
         _ => error.downcast_ref::<spool::Error>(),
     };
     match cause {
         Some(spool::Error::Io { source, .. }) if denied(source) => exit::NO_PERMISSION,
         _ if error.is::<Misuse>() => exit::USAGE,
         _ if error.is::<OwnerError>() => exit::NO_PERMISSION,
+        _ if matches!(error.downcast_ref(), Some(ClientError::Denied { .. })) => {
+            exit::NO_PERMISSION
+        }
         _ => exit::UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn whoever_says_that_something_is_not_permitted_the_code_is_the_same() {
+        let io = |kind: io::ErrorKind| {
+            let path = "segments".into();
+            spool::Error::Io { action: "open", path, source: kind.into() }
+        };
+        let denied = || io(io::ErrorKind::PermissionDenied);
+        for error in [
+            anyhow::Error::from(denied()),
+            inspect::Error::Spool(denied()).into(),
+            orders::Error::Spool(denied()).into(),
+            orders::Error::Inspect(inspect::Error::Spool(denied())).into(),
+            ClientError::Denied { path: "control.sock".into(), group: None }.into(),
+        ] {
+            assert_eq!(code_of(&error), exit::NO_PERMISSION, "{error}");
+        }
+        for error in [io(io::ErrorKind::NotFound).into(), ClientError::CutOff.into()] {
+            assert_eq!(code_of(&error), exit::UNAVAILABLE, "{error}");
+        }
     }
 }
