@@ -31,8 +31,19 @@ impl SmallDisk {
         let (image, path) = (dir.path().join("image"), dir.path().join("disk"));
         File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&path).unwrap();
-        let made = done(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-F"]).arg(&image))
-            && done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
+        // Two that ask for a free loop device at once may be told the same one.
+        let mount = || {
+            (0..20).any(|_| {
+                let mounted =
+                    done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
+                if !mounted {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                mounted
+            })
+        };
+        let made =
+            done(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-F"]).arg(&image)) && mount();
         if made { Ok(Self { path, mounted: true, holder: None, _dir: dir }) } else { Err(dir) }
     }
 
@@ -93,12 +104,20 @@ impl SmallDisk {
     /// for writing cannot be mounted read-only, so they are made immutable: the same calls
     /// fail, with `EPERM`. False where that cannot be had.
     pub(crate) fn forbid_changes(&self, dir: &Path) -> bool {
-        self.mounted && done(Command::new("chattr").args(["-R", "+i"]).arg(dir))
+        if !self.mounted {
+            return false;
+        }
+        // The control socket cannot be made immutable, which is no matter.
+        done(Command::new("chattr").args(["-R", "-f", "+i"]).arg(dir));
+        File::create(dir.join("segments").join("no file")).is_err()
     }
 
     /// Takes [`Self::forbid_changes`] back.
     pub(crate) fn allow_changes(&self, dir: &Path) {
-        assert!(done(Command::new("chattr").args(["-R", "-i"]).arg(dir)));
+        done(Command::new("chattr").args(["-R", "-f", "-i"]).arg(dir));
+        let path = dir.join("segments").join("no file");
+        File::create(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
     }
 }
 
@@ -131,6 +150,6 @@ pub(crate) fn left_out(what: &str) {
 }
 
 /// Past the harness, which keeps what a passing test prints.
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
