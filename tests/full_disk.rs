@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "support/config_file.rs"]
+mod config_file;
 #[path = "support/pipeline.rs"]
 mod pipeline;
 #[path = "support/process.rs"]
@@ -17,60 +19,20 @@ use sls_relay::emulator::receiver::Mode;
 use sls_relay::emulator::waf::Waf;
 use sls_relay::spool::inspect::Inspection;
 
+use config_file::write_config;
 use pipeline::{Ends, GROUP, wait_for};
 use process::Process;
 use small::{SmallDisk, say};
 
 /// Bytes of the file system.
 const DISK: u64 = 64 << 20;
-/// The quota, and so two segments.
+/// The quota of the configuration below, and so two segments.
 const QUOTA: u64 = 16 << 20;
 /// More than the quota takes.
 const LOGS: u64 = 80_000;
 const TWO_SEGMENTS: u64 = 2 * QUOTA / 16;
 
-fn write_config(ends: &Ends, dir: &Path, spool: &Path) -> std::path::PathBuf {
-    let settings = ends.settings(dir);
-    let (source, to) = (&settings.sources[0], ends.receiver.tcp_addr().unwrap());
-    let secret = dir.join("secret");
-    std::fs::write(&secret, ends.key_secret()).unwrap();
-    let text = format!(
-        r#"
-[spool]
-dir = {spool:?}
-max_bytes = "{quota} MiB"
-min_free_bytes = "0"
-
-[[source]]
-endpoint = "{endpoint}"
-project = "{project}"
-logstore = "{logstore}"
-consumer_group = "{group}"
-access_key_id = "{key_id}"
-access_key_secret_file = {secret:?}
-heartbeat_interval = "1 s"
-group_timeout = "5 s"
-idle_poll = "100 ms"
-
-[[destination]]
-to = "tcp://{to}"
-settle = "200 ms"
-drain_every = "1 s"
-drain_bytes = "1 MiB"
-drain_idle = "100 ms"
-timeout = "3 s"
-"#,
-        quota = QUOTA >> 20,
-        endpoint = source.endpoint,
-        project = source.project,
-        logstore = source.logstore,
-        group = source.consumer_group,
-        key_id = ends.key_id(),
-    );
-    let path = dir.join("relay.toml");
-    std::fs::write(&path, text).unwrap();
-    path
-}
+const DRAINS: &str = "drain_every = \"1 s\"\ndrain_bytes = \"1 MiB\"\ndrain_idle = \"100 ms\"";
 
 async fn heartbeats_go_on(ends: &Ends) {
     let heartbeats = || {
@@ -98,9 +60,8 @@ async fn end(process: Process) -> Vec<String> {
 async fn a_full_disk_holds_pulling_and_nothing_else() {
     let Some(disk) = SmallDisk::make(DISK) else { return };
     let ends = Ends::serve(Waf::new(11), 2, LOGS, |config| config.max_raw_bytes = 1 << 20).await;
-    let dir = tempfile::tempdir().unwrap();
     let spool = disk.path().join("spool");
-    let config = write_config(&ends, dir.path(), &spool);
+    let config = write_config(&ends, disk.path(), "16 MiB", "", DRAINS);
     ends.receiver.set_mode(Mode::Refuse).await.unwrap();
     let process = Process::start(&config);
 
@@ -141,9 +102,8 @@ async fn a_full_disk_holds_pulling_and_nothing_else() {
 async fn a_disk_that_turns_read_only_stops_nothing_for_good() {
     let Some(disk) = SmallDisk::make(DISK) else { return };
     let ends = Ends::serve(Waf::new(12), 2, 40_000, |config| config.max_raw_bytes = 64 << 10).await;
-    let dir = tempfile::tempdir().unwrap();
     let spool = disk.path().join("spool");
-    let config = write_config(&ends, dir.path(), &spool);
+    let config = write_config(&ends, disk.path(), "16 MiB", "", DRAINS);
     let process = Process::start(&config);
     for round in 1..=2 {
         let part = round * 10_000;

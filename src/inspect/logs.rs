@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::{Value, json};
 
 use super::octets::Octets;
-use crate::sls::{self, Cursor, body, walk};
-use crate::spool::{BatchHeader, Compression};
+use crate::sls::{Cursor, body, walk};
+use crate::spool::BatchHeader;
 
 /// Largest decompressed body that is read. An answer of SLS has some tens of MiB.
 const MAX_RAW: u64 = 1 << 30;
@@ -76,13 +76,8 @@ pub(super) fn decode(header: &BatchHeader, body: &[u8], raw: &mut Vec<u8>) -> Re
     if header.raw_size > MAX_RAW {
         return Err(format!("{} bytes are more than a body may have", header.raw_size));
     }
-    let compression = match header.compression {
-        Compression::None => sls::Compression::None,
-        Compression::Lz4 => sls::Compression::Lz4,
-        Compression::Zstd => sls::Compression::Zstd,
-    };
     let decoded = catch_unwind(AssertUnwindSafe(|| {
-        body::decompress(compression, body, header.raw_size, raw)?;
+        body::decompress(crate::relay::compression(header), body, header.raw_size, raw)?;
         walk::summary(raw).map(drop)
     }));
     match decoded {

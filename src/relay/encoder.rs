@@ -392,7 +392,8 @@ fn origin(header: &BatchHeader) -> Option<&'static str> {
     }
 }
 
-fn compression(header: &BatchHeader) -> sls::Compression {
+/// The word of SLS for how a batch is compressed.
+pub(crate) fn compression(header: &BatchHeader) -> sls::Compression {
     match header.compression {
         spool::Compression::None => sls::Compression::None,
         spool::Compression::Lz4 => sls::Compression::Lz4,

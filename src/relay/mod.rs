@@ -27,6 +27,7 @@ mod unreadable;
 mod until;
 mod waiting;
 
+pub(crate) use encoder::compression;
 pub(crate) use name::consumer_name;
 pub(crate) use supervisor::client_within;
 pub use supervisor::{Relay, RelayError};

@@ -15,11 +15,11 @@ use super::answer::{batch, check};
 use super::backoff::Backoff;
 use super::chain;
 use super::expired::range_unless_kept;
-use super::unreadable::compression;
+use super::unreadable;
 use super::until::is_reached;
 use crate::config::Source;
 use crate::sls::{self, Advice, Client, Cursor, PullAnswer, PullRequest};
-use crate::spool::{self, Item, Lost, Origin, Seq, ShardKey, Spool, UnreadableAnswer, lost_in};
+use crate::spool::{self, Item, Lost, Origin, Seq, ShardKey, Spool, lost_in};
 
 /// Log groups asked for at once.
 const COUNT: u32 = 100;
@@ -324,17 +324,7 @@ impl Range<'_> {
     ) -> Result<(), spool::Error> {
         let (key, cursor) = (self.key.clone(), cursor.clone());
         let kept = blocking(self.spool, move |spool| {
-            spool.quarantine_answer(&UnreadableAnswer {
-                key: &key,
-                cursor: cursor.as_str(),
-                next_cursor: answer.next_cursor.as_str(),
-                why: &why,
-                request_id: &answer.request_id,
-                groups: answer.groups,
-                raw_size: answer.raw_size,
-                compression: compression(answer.compression),
-                body: &answer.body,
-            })
+            unreadable::keep(spool, &key, &cursor, &answer, &why)
         });
         kept.await.map(drop)
     }

@@ -10,7 +10,7 @@ use super::fetcher::{Failure, Fetcher};
 use super::notice::Notice;
 use super::status::add;
 use crate::sls::{Compression, Cursor, PullAnswer};
-use crate::spool::{self, Tenure, UnreadableAnswer};
+use crate::spool::{self, ShardKey, Spool, Tenure, UnreadableAnswer};
 
 /// Pulls of the same log groups before fewer are asked for.
 const SAME: u32 = 2;
@@ -138,20 +138,31 @@ impl Fetcher {
         let shard = std::sync::Arc::clone(&self.shard);
         let (cursor, answer, why) = (cursor.clone(), answer.clone(), why.to_owned());
         let kept = tokio::task::spawn_blocking(move || {
-            shard.spool.quarantine_answer(&UnreadableAnswer {
-                key: &shard.key,
-                cursor: cursor.as_str(),
-                next_cursor: answer.next_cursor.as_str(),
-                why: &why,
-                request_id: &answer.request_id,
-                groups: answer.groups,
-                raw_size: answer.raw_size,
-                compression: compression(answer.compression),
-                body: &answer.body,
-            })
+            keep(&shard.spool, &shard.key, &cursor, &answer, &why)
         });
         kept.await.unwrap_or(Err(spool::Error::Closed))
     }
+}
+
+/// Puts an answer to a pull at `cursor` into the spool's quarantine. Blocks.
+pub(super) fn keep(
+    spool: &Spool,
+    key: &ShardKey,
+    cursor: &Cursor,
+    answer: &PullAnswer,
+    why: &str,
+) -> Result<std::path::PathBuf, spool::Error> {
+    spool.quarantine_answer(&UnreadableAnswer {
+        key,
+        cursor: cursor.as_str(),
+        next_cursor: answer.next_cursor.as_str(),
+        why,
+        request_id: &answer.request_id,
+        groups: answer.groups,
+        raw_size: answer.raw_size,
+        compression: compression(answer.compression),
+        body: &answer.body,
+    })
 }
 
 /// The spool's word for a compression of SLS.
