@@ -65,6 +65,24 @@ fn texts(seen: &Seen) -> Vec<String> {
     seen.iter().map(|(_, message)| String::from_utf8_lossy(message).into_owned()).collect()
 }
 
+/// What a child of this process does between fork and exec: it has the sockets, also closed ones.
+#[tokio::test]
+async fn a_port_that_somebody_holds_for_a_moment_is_listened_on_again() {
+    let (receiver, _) = start(true, false, Framing::Auto);
+    receiver.set_mode(Mode::Refuse).await.unwrap();
+    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    other.set_reuse_address(true).unwrap();
+    other.bind(&receiver.tcp_addr().unwrap().into()).unwrap();
+    other.listen(1).unwrap();
+    let mut changing = Box::pin(receiver.set_mode(Mode::Accept));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut changing).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    drop(other);
+    changing.await.unwrap();
+    connect(&receiver).await;
+    receiver.shutdown().await;
+}
+
 #[tokio::test]
 async fn only_loopback_addresses_are_served() {
     for addr in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {

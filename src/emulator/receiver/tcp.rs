@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::AsyncWriteExt;
@@ -20,6 +20,8 @@ use super::{Shared, Transport};
 
 /// The most that is read at once, in octets.
 const CHUNK: usize = 64 * 1024;
+/// How long somebody else may have the port that is listened on again.
+const PORT_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn start(addr: SocketAddr, shared: Arc<Shared>) -> io::Result<Transport> {
     let listener = listen(bind(addr)?)?;
@@ -85,8 +87,8 @@ impl Server {
         }
         self.port = match std::mem::replace(&mut self.port, Port::Lost) {
             Port::Open(listener) => Port::Open(listener),
-            Port::Reserved(socket) => Port::Open(listen(socket)?),
-            Port::Lost => Port::Open(listen(bind(self.addr)?)?),
+            Port::Reserved(socket) => Port::Open(listen_again(self.addr, Some(socket)).await?),
+            Port::Lost => Port::Open(listen_again(self.addr, None).await?),
         };
         self.mode.send_replace(mode);
         Ok(())
@@ -260,6 +262,23 @@ fn bind(addr: SocketAddr) -> io::Result<Socket> {
 fn listen(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(128)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Listens on a port that was given up. A child of this process has all its sockets between
+/// fork and exec, also one that was closed here meanwhile, and so the port: that passes.
+async fn listen_again(addr: SocketAddr, mut reserved: Option<Socket>) -> io::Result<TcpListener> {
+    let start = Instant::now();
+    loop {
+        let socket = reserved.take().map_or_else(|| bind(addr), Ok);
+        match socket.and_then(listen) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < PORT_WITHIN =>
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            listening => return listening,
+        }
+    }
 }
 
 /// Lets a panic of the callback end the server too, so that it comes to light.
