@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,21 +66,31 @@ fn texts(seen: &Seen) -> Vec<String> {
     seen.iter().map(|(_, message)| String::from_utf8_lossy(message).into_owned()).collect()
 }
 
-/// What a child of this process does between fork and exec: it has the sockets, also closed ones.
-#[tokio::test]
-async fn a_port_that_somebody_holds_for_a_moment_is_listened_on_again() {
+/// A child has every socket of this process until it executes its program, closed ones too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_is_kept_while_connects_are_refused_and_children_start() {
     let (receiver, _) = start(true, false, Framing::Auto);
-    receiver.set_mode(Mode::Refuse).await.unwrap();
-    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    other.set_reuse_address(true).unwrap();
-    other.bind(&receiver.tcp_addr().unwrap().into()).unwrap();
-    other.listen(1).unwrap();
-    let mut changing = Box::pin(receiver.set_mode(Mode::Accept));
-    let early = tokio::time::timeout(Duration::from_millis(50), &mut changing).await;
-    assert!(early.is_err(), "it waits: {early:?}");
-    drop(other);
-    changing.await.unwrap();
-    connect(&receiver).await;
+    let address = receiver.tcp_addr().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let children = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                std::process::Command::new("true").status().unwrap();
+            }
+        }
+    });
+    for _ in 0..200 {
+        receiver.set_mode(Mode::Refuse).await.unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_ne!(taken.local_addr().unwrap(), address, "nobody else gets the number");
+        let refused = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        receiver.set_mode(Mode::Accept).await.unwrap();
+        connect(&receiver).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    children.join().unwrap();
     receiver.shutdown().await;
 }
 

@@ -2,11 +2,11 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::AsyncWriteExt;
@@ -20,8 +20,6 @@ use super::{Shared, Transport};
 
 /// The most that is read at once, in octets.
 const CHUNK: usize = 64 * 1024;
-/// How long somebody else may have the port that is listened on again.
-const PORT_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn start(addr: SocketAddr, shared: Arc<Shared>) -> io::Result<Transport> {
     let listener = listen(bind(addr)?)?;
@@ -47,7 +45,7 @@ enum Port {
     Open(TcpListener),
     /// Bound and not listening: connects are refused, and nobody else gets the number.
     Reserved(Socket),
-    /// Nothing; another process may take it.
+    /// Nothing: the last change failed half-way.
     Lost,
 }
 
@@ -74,11 +72,10 @@ impl Server {
 
     async fn switch(&mut self, mode: Mode) -> io::Result<()> {
         if mode == Mode::Refuse {
-            if let Port::Open(_) = self.port {
-                // The listener must be gone before the number can be bound again.
-                self.port = Port::Lost;
-                self.port = bind(self.addr).map_or(Port::Lost, Port::Reserved);
-            }
+            self.port = match std::mem::replace(&mut self.port, Port::Lost) {
+                Port::Open(listener) => Port::Reserved(stop_listening(listener)?),
+                reserved => reserved,
+            };
             self.mode.send_replace(mode);
             while let Some(ended) = self.open.join_next().await {
                 propagate(ended);
@@ -87,8 +84,8 @@ impl Server {
         }
         self.port = match std::mem::replace(&mut self.port, Port::Lost) {
             Port::Open(listener) => Port::Open(listener),
-            Port::Reserved(socket) => Port::Open(listen_again(self.addr, Some(socket)).await?),
-            Port::Lost => Port::Open(listen_again(self.addr, None).await?),
+            Port::Reserved(socket) => Port::Open(listen(socket)?),
+            Port::Lost => Port::Open(listen(bind(self.addr)?)?),
         };
         self.mode.send_replace(mode);
         Ok(())
@@ -251,7 +248,19 @@ impl Connection {
     }
 }
 
+/// A socket that keeps its port number until it is closed, listening or not.
 fn bind(addr: SocketAddr) -> io::Result<Socket> {
+    let chosen = bind_once(addr)?;
+    if addr.port() != 0 {
+        return Ok(chosen);
+    }
+    // A number that the system chose is given back by `stop_listening`, one that was asked for is
+    // not. Two sockets may have the same while neither listens, so nobody can come between.
+    let addr = chosen.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    bind_once(addr)
+}
+
+fn bind_once(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -264,21 +273,12 @@ fn listen(socket: Socket) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Listens on a port that was given up. A child of this process has all its sockets between
-/// fork and exec, also one that was closed here meanwhile, and so the port: that passes.
-async fn listen_again(addr: SocketAddr, mut reserved: Option<Socket>) -> io::Result<TcpListener> {
-    let start = Instant::now();
-    loop {
-        let socket = reserved.take().map_or_else(|| bind(addr), Ok);
-        match socket.and_then(listen) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < PORT_WITHIN =>
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            listening => return listening,
-        }
-    }
+/// Refuses connects and keeps the port number. Linux: a listening socket that is shut down can
+/// listen again. Closing it would not do: a child that is being started has it until it executes.
+fn stop_listening(listener: TcpListener) -> io::Result<Socket> {
+    let socket = Socket::from(listener.into_std()?);
+    socket.shutdown(Shutdown::Both)?;
+    Ok(socket)
 }
 
 /// Lets a panic of the callback end the server too, so that it comes to light.
