@@ -9,7 +9,7 @@ use super::{Output, send, send_bytes};
 use crate::spool::inspect::Inspection;
 
 /// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 7] = [
+const ABOUT_LOGS: [&str; 8] = [
     "gap",
     "unreadable answer",
     "unreadable batch",
@@ -17,12 +17,13 @@ const ABOUT_LOGS: [&str; 7] = [
     "unformattable",
     "refetch gone",
     "dropped",
+    "gave way",
 ];
 
 /// What makes two lines tell the same: one is written before what it tells is durable, and
 /// once more after a crash in between.
-const SAME: [&str; 8] =
-    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index"];
+const SAME: [&str; 9] =
+    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index", "first_seq"];
 
 /// The lines about logs, each once.
 pub(super) fn gaps(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Error> {

@@ -75,6 +75,12 @@ fn row(line: &Value) -> Vec<String> {
         Some("dropped") => {
             format!("{} logs dropped by an operator: {}", shown("logs"), shown("why"))
         }
+        Some("gave way") => format!(
+            "{} logs not delivered to {}: {}",
+            shown("logs"),
+            shown("destination"),
+            shown("why")
+        ),
         Some("refetch gone") => format!("not pulled again: {}", shown("why")),
         _ => shown("what"),
     };

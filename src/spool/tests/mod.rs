@@ -15,6 +15,7 @@ mod power_loss;
 mod regressions;
 mod reserve;
 mod room;
+mod standing;
 
 use std::path::Path;
 
