@@ -2,9 +2,11 @@
 //!
 //! [`rfc5424`] turns one log into one message, whose text is described in [`body`];
 //! [`framing`] sets messages apart on a stream; [`transport`] carries them; [`delivery`]
-//! keeps the three positions of a destination: written, proven, confirmed. This leaf
+//! keeps the three positions of a destination: written, proven, confirmed; [`pacing`] says how
+//! fast it gets logs, and [`backlog`] how long what waits will take. This leaf
 //! stores nothing and knows nothing of where logs come from.
 
+pub mod backlog;
 pub mod body;
 mod decimal;
 pub mod delivery;
@@ -12,6 +14,7 @@ pub mod drain_plan;
 pub mod error;
 pub mod framing;
 pub mod message;
+pub mod pacing;
 pub mod rfc5424;
 mod sample;
 mod settings;
@@ -20,11 +23,13 @@ mod stamp;
 pub mod target;
 pub mod transport;
 
+pub use backlog::Backlog;
 pub use delivery::Positions;
 pub use drain_plan::{DrainPlan, DrainSettings};
 pub use error::{SendError, TargetError};
 pub use framing::{Format, Framing};
 pub use message::{Facility, Severity};
+pub use pacing::{Pacing, PacingSettings};
 pub use rfc5424::{Formatted, Formatter, Identity, LogLine};
 pub use settings::{FormatSettings, SettingsError};
 pub use target::{Scheme, Target};
