@@ -18,6 +18,7 @@ mod notice;
 mod pace;
 pub mod refetch;
 pub mod replay;
+mod route;
 mod sender;
 mod shard;
 mod source;
