@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
-use crate::spool::Retention;
-use crate::syslog::{Facility, Format, Framing, Severity, Target};
+use crate::spool::{Retention, StartAt};
+use crate::syslog::{Facility, Format, Framing, PacingSettings, Severity, Target};
 
 /// Everything the relay needs to run.
 #[derive(Clone, Debug)]
@@ -238,6 +238,14 @@ pub struct Destination {
     pub zone: Option<jiff::tz::TimeZone>,
     /// Whether its position holds the spool.
     pub required: bool,
+    /// Where it starts when the spool does not know it.
+    pub start: StartAt,
+    /// Where to go, in this order, while [`Self::target`] does not work; of the same scheme.
+    pub failover: Vec<Target>,
+    /// How long [`Self::target`] is reachable before logs go to it again.
+    pub failback_after: Duration,
+    /// How fast it gets logs.
+    pub pacing: PacingSettings,
     /// Time for one connection attempt, and for the answer to a drain.
     pub timeout: Duration,
     /// How long what is proven is kept before it counts as confirmed.
@@ -268,6 +276,10 @@ impl Destination {
             sd_id: "sls@32473".to_owned(),
             zone: None,
             required: true,
+            start: StartAt::default(),
+            failover: Vec::new(),
+            failback_after: Duration::from_secs(300),
+            pacing: PacingSettings::default(),
             timeout: Duration::from_secs(10),
             settle: Duration::from_secs(2),
             drain_every: Duration::from_secs(30),
