@@ -67,7 +67,7 @@ pub struct ShardCounters {
 pub const UNKNOWN: i64 = -1;
 
 /// One destination since the relay started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DestinationCounters {
     /// Messages written to the transport, repeated ones included.
     pub written: AtomicU64,
@@ -81,10 +81,42 @@ pub struct DestinationCounters {
     pub truncated: AtomicU64,
     /// Connections that ended abnormally or were refused.
     pub failures: AtomicU64,
+    /// Logs that were let go of before they were confirmed, because the spool was full and the
+    /// destination is not required.
+    pub given_up: AtomicU64,
     /// The batch that is written next.
     pub next: AtomicU64,
     /// Whether the last connection ended abnormally or was refused.
     pub failing: AtomicBool,
+    /// The receiver in use, where it has several.
+    pub receiver: Mutex<Option<String>>,
+    /// Logs sent a second over the last minute; [`UNKNOWN`] where nothing was measured.
+    pub rate: AtomicI64,
+    /// Seconds until nothing waits; [`UNKNOWN`] where more comes than is sent.
+    pub eta: AtomicI64,
+    /// Logs a second that are not exceeded because the receiver is slow or was away;
+    /// [`UNKNOWN`] where nothing is held back.
+    pub slowed_to: AtomicI64,
+}
+
+impl Default for DestinationCounters {
+    fn default() -> Self {
+        Self {
+            written: AtomicU64::default(),
+            confirmed: AtomicU64::default(),
+            resent: AtomicU64::default(),
+            unproven: AtomicU64::default(),
+            truncated: AtomicU64::default(),
+            failures: AtomicU64::default(),
+            given_up: AtomicU64::default(),
+            next: AtomicU64::default(),
+            failing: AtomicBool::default(),
+            receiver: Mutex::default(),
+            rate: AtomicI64::new(UNKNOWN),
+            eta: AtomicI64::new(UNKNOWN),
+            slowed_to: AtomicI64::new(UNKNOWN),
+        }
+    }
 }
 
 /// What [`Counters`] say at one moment.
@@ -145,7 +177,7 @@ pub struct ShardSnapshot {
 }
 
 /// What one destination's counters say at one moment.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct DestinationSnapshot {
     /// See [`DestinationCounters::written`].
     pub written: u64,
@@ -159,6 +191,16 @@ pub struct DestinationSnapshot {
     pub truncated: u64,
     /// See [`DestinationCounters::failures`].
     pub failures: u64,
+    /// See [`DestinationCounters::given_up`].
+    pub given_up: u64,
+    /// See [`DestinationCounters::receiver`].
+    pub receiver: Option<String>,
+    /// See [`DestinationCounters::rate`].
+    pub rate: Option<u64>,
+    /// See [`DestinationCounters::eta`].
+    pub eta_seconds: Option<u64>,
+    /// See [`DestinationCounters::slowed_to`].
+    pub slowed_to: Option<u64>,
 }
 
 impl Counters {
@@ -210,23 +252,32 @@ impl Counters {
             snapshot.sources.insert(name.clone(), source);
         }
         for (name, counters) in lock(&self.destinations).iter() {
-            let destination = DestinationSnapshot {
-                written: read(&counters.written),
-                confirmed: read(&counters.confirmed),
-                resent: read(&counters.resent),
-                unproven: read(&counters.unproven),
-                truncated: read(&counters.truncated),
-                failures: read(&counters.failures),
-            };
-            snapshot.destinations.insert(name.clone(), destination);
+            snapshot.destinations.insert(name.clone(), DestinationSnapshot::of(counters));
         }
         snapshot
     }
 }
 
+impl DestinationSnapshot {
+    fn of(counters: &DestinationCounters) -> Self {
+        Self {
+            written: read(&counters.written),
+            confirmed: read(&counters.confirmed),
+            resent: read(&counters.resent),
+            unproven: read(&counters.unproven),
+            truncated: read(&counters.truncated),
+            failures: read(&counters.failures),
+            given_up: read(&counters.given_up),
+            receiver: lock(&counters.receiver).clone(),
+            rate: known(&counters.rate),
+            eta_seconds: known(&counters.eta),
+            slowed_to: known(&counters.slowed_to),
+        }
+    }
+}
+
 impl ShardSnapshot {
     fn of(key: ShardKey, shard: &ShardCounters) -> Self {
-        let known = |number: &AtomicI64| u64::try_from(number.load(Ordering::Relaxed)).ok();
         Self {
             source: key.source,
             shard: key.shard,
@@ -248,6 +299,11 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
 /// Reads a counter.
 pub(crate) fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+/// A number, unless it is [`UNKNOWN`].
+fn known(number: &AtomicI64) -> Option<u64> {
+    u64::try_from(number.load(Ordering::Relaxed)).ok()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
