@@ -122,8 +122,6 @@ fn unknown(error: serde_json::Error) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
 
     struct Lines(Vec<Value>);
@@ -138,7 +136,7 @@ mod tests {
     #[test]
     fn a_status_says_how_each_destination_is_sent_to_and_knows_no_others() {
         let counters = Counters::default();
-        counters.destination("siem").rate.store(250, Ordering::Relaxed);
+        counters.destination("siem").sending.lock().unwrap().rate = Some(250);
         counters.destination("a replay of the past");
         let mut lines = Lines(Vec::new());
         let mut out = WithSenders { out: &mut lines, counters: &counters };

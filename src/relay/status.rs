@@ -67,7 +67,7 @@ pub struct ShardCounters {
 pub const UNKNOWN: i64 = -1;
 
 /// One destination since the relay started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DestinationCounters {
     /// Messages written to the transport, repeated ones included.
     pub written: AtomicU64,
@@ -79,6 +79,12 @@ pub struct DestinationCounters {
     pub unproven: AtomicU64,
     /// Messages cut to the size limit.
     pub truncated: AtomicU64,
+    /// Drains that were begun.
+    pub drains: AtomicU64,
+    /// Drains that the receiver did not answer.
+    pub unanswered_drains: AtomicU64,
+    /// Logs put into the quarantine; those of a log that is met again, too.
+    pub quarantined: AtomicU64,
     /// Connections that ended abnormally or were refused.
     pub failures: AtomicU64,
     /// Logs that were let go of before they were confirmed, because the spool was full and the
@@ -88,35 +94,21 @@ pub struct DestinationCounters {
     pub next: AtomicU64,
     /// Whether the last connection ended abnormally or was refused.
     pub failing: AtomicBool,
-    /// The receiver in use, where it has several.
-    pub receiver: Mutex<Option<String>>,
-    /// Logs sent a second over the last minute; [`UNKNOWN`] where nothing was measured.
-    pub rate: AtomicI64,
-    /// Seconds until nothing waits; [`UNKNOWN`] where more comes than is sent.
-    pub eta: AtomicI64,
-    /// Logs a second that are not exceeded because the receiver is slow or was away;
-    /// [`UNKNOWN`] where nothing is held back.
-    pub slowed_to: AtomicI64,
+    /// How it is sent to at the moment.
+    pub sending: Mutex<Sending>,
 }
 
-impl Default for DestinationCounters {
-    fn default() -> Self {
-        Self {
-            written: AtomicU64::default(),
-            confirmed: AtomicU64::default(),
-            resent: AtomicU64::default(),
-            unproven: AtomicU64::default(),
-            truncated: AtomicU64::default(),
-            failures: AtomicU64::default(),
-            given_up: AtomicU64::default(),
-            next: AtomicU64::default(),
-            failing: AtomicBool::default(),
-            receiver: Mutex::default(),
-            rate: AtomicI64::new(UNKNOWN),
-            eta: AtomicI64::new(UNKNOWN),
-            slowed_to: AtomicI64::new(UNKNOWN),
-        }
-    }
+/// How one destination is sent to at the moment.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Sending {
+    /// The receiver in use.
+    pub receiver: Option<String>,
+    /// Logs sent a second over the last minute, where that was measured.
+    pub rate: Option<u64>,
+    /// Seconds until nothing waits, if it goes on like this; none where more comes than is sent.
+    pub eta_seconds: Option<u64>,
+    /// Logs a second that are not exceeded because the receiver is slow or was away.
+    pub slowed_to: Option<u64>,
 }
 
 /// What [`Counters`] say at one moment.
@@ -189,18 +181,19 @@ pub struct DestinationSnapshot {
     pub unproven: u64,
     /// See [`DestinationCounters::truncated`].
     pub truncated: u64,
+    /// See [`DestinationCounters::drains`].
+    pub drains: u64,
+    /// See [`DestinationCounters::unanswered_drains`].
+    pub unanswered_drains: u64,
+    /// See [`DestinationCounters::quarantined`].
+    pub quarantined: u64,
     /// See [`DestinationCounters::failures`].
     pub failures: u64,
     /// See [`DestinationCounters::given_up`].
     pub given_up: u64,
-    /// See [`DestinationCounters::receiver`].
-    pub receiver: Option<String>,
-    /// See [`DestinationCounters::rate`].
-    pub rate: Option<u64>,
-    /// See [`DestinationCounters::eta`].
-    pub eta_seconds: Option<u64>,
-    /// See [`DestinationCounters::slowed_to`].
-    pub slowed_to: Option<u64>,
+    /// See [`DestinationCounters::sending`].
+    #[serde(flatten)]
+    pub sending: Sending,
 }
 
 impl Counters {
@@ -266,12 +259,12 @@ impl DestinationSnapshot {
             resent: read(&counters.resent),
             unproven: read(&counters.unproven),
             truncated: read(&counters.truncated),
+            drains: read(&counters.drains),
+            unanswered_drains: read(&counters.unanswered_drains),
+            quarantined: read(&counters.quarantined),
             failures: read(&counters.failures),
             given_up: read(&counters.given_up),
-            receiver: lock(&counters.receiver).clone(),
-            rate: known(&counters.rate),
-            eta_seconds: known(&counters.eta),
-            slowed_to: known(&counters.slowed_to),
+            sending: lock(&counters.sending).clone(),
         }
     }
 }

@@ -181,7 +181,7 @@ async fn another_receiver_takes_over_and_the_first_gets_the_rest_with_nothing_lo
     destination.pacing.logs = Some(2000);
     let first = destination.target.to_string();
     let relay = Running::start(settings).await;
-    let used = || snapshot(&relay, "syslog").receiver;
+    let used = || snapshot(&relay, "syslog").sending.receiver;
     wait_for("logs at the first", || ends.receiver.counts().messages > 500).await;
     assert_eq!(used().as_ref(), Some(&first));
     ends.receiver.set_mode(Mode::Refuse).await.unwrap();
