@@ -115,6 +115,11 @@ impl Spool {
         self.shared.given_up()
     }
 
+    /// Logs ever spooled. A destination whose [`Delivered::log`] is as much has all of them.
+    pub fn logs_ever(&self) -> u64 {
+        self.shared.lock().state.next_log
+    }
+
     /// Blocks on the disk where the start is a time.
     fn start_of(&self, start: StartAt, fresh: bool) -> Result<Delivered, Error> {
         let inspection = self.inspection();

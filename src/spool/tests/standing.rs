@@ -1,7 +1,10 @@
 //! Destinations that do not hold the spool, and where new ones start.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
+use super::super::sim::SimDisk;
 use super::super::{Options, Retention, Span, Spool, StartAt, Terms, read_ledger};
 use super::{after, batch, begin, cursor, drain, is_full, key, options, runtime};
 
@@ -39,7 +42,7 @@ async fn append_patiently(spool: &Spool, tenure: &super::Tenure, number: u64) ->
     false
 }
 
-fn gave_way(dir: &std::path::Path) -> Vec<(String, u64, u64, u64)> {
+fn gave_way(dir: &Path) -> Vec<(String, u64, u64, u64)> {
     let lines = read_ledger(dir).unwrap();
     let lines = lines.iter().filter(|line| line["what"] == "gave way");
     let told = lines.map(|line| {
@@ -233,4 +236,47 @@ fn the_first_destination_of_a_spool_gets_everything_unless_it_is_told_otherwise(
             spool.close();
         });
     }
+}
+
+/// Gives way some times, and loses power at a random call around that.
+fn give_way_and_lose_power(seed: u64) {
+    let (disk, mut rng) = (SimDisk::default(), fastrand::Rng::with_seed(seed));
+    let open = |disk: &SimDisk| {
+        Spool::open_simulated(Arc::new(disk.clone()), &options(Path::new("sim"))).unwrap()
+    };
+    let (spool, _) = open(&disk);
+    runtime().block_on(async {
+        spool.set_terms(&[terms("archive", false)]).await.unwrap();
+        let tenure = begin(&spool, 0).await;
+        let pin = spool.pin(0);
+        let full = fill(&spool, &tenure, 0, u64::MAX).await;
+        drop(pin);
+        disk.stop_after(rng.u64(..30));
+        for number in full..full + rng.u64(1..12) {
+            if spool.append(&tenure, batch(number, vec![7; BODY])).await.is_err() {
+                let _ = spool.flush().await;
+                let _ = spool.append(&tenure, batch(number, vec![7; BODY])).await;
+            }
+        }
+    });
+    spool.close();
+    let disk = disk.lose_power(&mut rng);
+    let (spool, opened) = open(&disk);
+    assert!(opened.damage.is_empty(), "seed {seed}: {:?}", opened.damage);
+    let place = spool.delivered("archive").unwrap();
+    let left = drain(&mut spool.delivery_reader(place.position.seq));
+    let end = spool.status().state.next_seq;
+    let seqs: Vec<u64> = left.iter().map(|read| read.header.seq).collect();
+    assert_eq!(seqs, (place.position.seq..end).collect::<Vec<_>>(), "seed {seed}: a hole");
+    let ledger = disk.bytes(Path::new("ledger.jsonl")).unwrap_or_default();
+    let lines = ledger.split(|byte| *byte == b'\n');
+    let lines = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+    let told: u64 = lines.filter_map(|line| line["logs"].as_u64()).sum();
+    assert!(told >= place.log, "seed {seed}: {} logs are gone, {told} told", place.log);
+    spool.close();
+}
+
+#[test]
+fn no_power_loss_makes_a_loss_that_is_not_told_or_a_hole_that_is_none() {
+    (0..20).for_each(give_way_and_lose_power);
 }
