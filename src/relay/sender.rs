@@ -41,6 +41,8 @@ pub(crate) struct Sender {
     unconfirmed: VecDeque<(Mark, u64, Arc<ShardCounters>)>,
     /// The first log written since the last abnormal end that is not confirmed.
     first: Option<Mark>,
+    /// When the kernel is asked next.
+    looks_at: Instant,
     was_connected: bool,
     backoff: Backoff,
     outage: Outage,
@@ -79,6 +81,7 @@ impl Sender {
             chunks: None,
             unconfirmed: VecDeque::new(),
             first: None,
+            looks_at: Instant::now(),
             was_connected: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
             outage: Outage::default(),
@@ -174,10 +177,11 @@ impl Sender {
             if self.feed.is_over(self.confirmed()) || self.delivery.drain_due(now) {
                 return Ok(self.drain(connection).await);
             }
-            if self.delivery.wants_progress()
-                && let Err(error) = self.look(&mut connection)
-            {
-                return Ok(End::Broken(error));
+            if self.delivery.wants_progress() && now >= self.looks_at {
+                self.looks_at = now + LOOK_EVERY;
+                if let Err(error) = self.look(&mut connection) {
+                    return Ok(End::Broken(error));
+                }
             }
             let (room, wake) = (self.delivery.room(), self.wake(now));
             let chunk = tokio::select! {
@@ -228,7 +232,7 @@ impl Sender {
 
     /// When to look again if nothing happens.
     fn wake(&self, now: Instant) -> Instant {
-        let look = self.delivery.wants_progress().then_some(now + LOOK_EVERY);
+        let look = self.delivery.wants_progress().then_some(self.looks_at);
         let wake = [self.delivery.wake(), look].into_iter().flatten().min();
         wake.unwrap_or(now + Duration::from_secs(1)).max(now + Duration::from_millis(10))
     }
@@ -436,9 +440,18 @@ impl Sender {
         let Some(at) = self.delivery.last_settle() else { return };
         tokio::time::sleep_until(at.into()).await;
         match Connection::open(&self.destination).await {
-            Ok(connection) => {
-                self.settle(Instant::now());
-                let _ = connection.drain(Duration::from_secs(1)).await;
+            Ok(mut connection) => {
+                self.delivery.connected(Instant::now());
+                let stood = tokio::time::timeout(self.delivery.alive_after(), connection.watch());
+                match stood.await {
+                    Ok(Err(error)) => {
+                        tracing::warn!(destination = %self.destination.name, code = error.code(), "{}; the last logs are sent again at the next start", chain(&error));
+                    }
+                    Ok(Ok(())) | Err(_) => {
+                        let _ = connection.drain(Duration::from_secs(1)).await;
+                        self.settle(Instant::now());
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(destination = %self.destination.name, code = error.code(), "{}; the last logs are sent again at the next start", chain(&error));
