@@ -9,12 +9,14 @@ use tokio::sync::oneshot;
 use super::connection::Connection;
 use super::route::Route;
 use crate::config::Destination;
-use crate::syslog::{SendError, Target};
+use crate::syslog::{DrainError, SendError, Target};
 
 /// The receivers of one destination.
 pub(crate) struct Receivers {
     destination: Arc<Destination>,
     route: Route,
+    /// Whether the first one never ended a connection that we had ended, when it was used last.
+    deaf: bool,
     /// A look at the first one that is not over.
     look: Option<oneshot::Receiver<bool>>,
 }
@@ -22,7 +24,7 @@ pub(crate) struct Receivers {
 impl Receivers {
     pub(crate) fn new(destination: Arc<Destination>) -> Self {
         let route = Route::new(1 + destination.failover.len(), destination.failback_after);
-        Self { destination, route, look: None }
+        Self { destination, route, deaf: false, look: None }
     }
 
     /// The receiver in use.
@@ -35,10 +37,13 @@ impl Receivers {
         Connection::open(&self.destination, self.target()).await
     }
 
-    /// The one in use does not work. Returns after which pause to try the next, and whether
-    /// that is another one.
-    pub(crate) fn failed(&mut self, now: Instant) -> (Duration, bool) {
+    /// The one in use, which may be known as `deaf`, does not work. Returns after which pause to
+    /// try the next, and whether that is another one.
+    pub(crate) fn failed(&mut self, now: Instant, deaf: bool) -> (Duration, bool) {
         let before = self.route.current();
+        if before == 0 {
+            self.deaf = deaf;
+        }
         let pause = self.route.failed(now);
         let moved = self.route.current() != before;
         if moved {
@@ -67,14 +72,9 @@ impl Receivers {
         }
         if self.route.probe_at().is_some_and(|at| at <= now) {
             let (answer, look) = oneshot::channel();
-            let destination = Arc::clone(&self.destination);
+            let (destination, deaf) = (Arc::clone(&self.destination), self.deaf);
             tokio::spawn(async move {
-                let first = Connection::open(&destination, &destination.target).await;
-                let reachable = first.is_ok();
-                if let Ok(connection) = first {
-                    let _ = connection.drain(destination.timeout).await;
-                }
-                let _ = answer.send(reachable);
+                let _ = answer.send(is_reachable(&destination, deaf).await);
             });
             self.look = Some(look);
         }
@@ -100,6 +100,17 @@ impl Receivers {
         }
         back
     }
+}
+
+/// Whether the first receiver accepts a connection and ends it after us: a process that is
+/// stopped, and a proxy without its server, accept connections, too. Of a `deaf` one nothing more
+/// can be asked.
+async fn is_reachable(destination: &Destination, deaf: bool) -> bool {
+    let Ok(connection) = Connection::open(destination, &destination.target).await else {
+        return false;
+    };
+    let answered = connection.drain(destination.timeout).await;
+    answered.is_ok() || (deaf && matches!(answered, Err(DrainError::Unanswered { .. })))
 }
 
 /// By its number in the list.

@@ -45,6 +45,8 @@ pub(crate) struct Sender {
     unconfirmed: VecDeque<(Mark, u64, Arc<ShardCounters>)>,
     /// The first log written since the last abnormal end that is not confirmed.
     first: Option<Mark>,
+    /// When the kernel is asked next.
+    looks_at: Instant,
     was_connected: bool,
     receivers: Receivers,
     tempo: Tempo,
@@ -86,6 +88,7 @@ impl Sender {
             chunks: None,
             unconfirmed: VecDeque::new(),
             first: None,
+            looks_at: Instant::now(),
             was_connected: false,
             outage: Outage::default(),
             stop,
@@ -165,10 +168,11 @@ impl Sender {
             {
                 return Ok(self.drain(connection).await);
             }
-            if self.delivery.wants_progress()
-                && let Err(error) = self.look(&mut connection)
-            {
-                return Ok(End::Broken(error));
+            if self.delivery.wants_progress() && now >= self.looks_at {
+                self.looks_at = now + LOOK_EVERY;
+                if let Err(error) = self.look(&mut connection) {
+                    return Ok(End::Broken(error));
+                }
             }
             let may = self.tempo.waits(now).is_none() && !self.receivers.wants_back(now);
             let room = self.delivery.room().filter(|_| may);
@@ -227,7 +231,7 @@ impl Sender {
 
     /// When to look again if nothing happens.
     fn wake(&self, now: Instant) -> Instant {
-        let look = self.delivery.wants_progress().then_some(now + LOOK_EVERY);
+        let look = self.delivery.wants_progress().then_some(self.looks_at);
         let wake = [self.delivery.wake(), look, self.tempo.waits(now), self.receivers.look_at(now)];
         let wake = wake.into_iter().flatten().min();
         wake.unwrap_or(now + Duration::from_secs(1)).max(now + Duration::from_millis(10))
@@ -355,7 +359,8 @@ impl Sender {
         }
         let now = Instant::now();
         self.tend(now);
-        let (pause, moved) = self.receivers.failed(now);
+        let deaf = self.delivery.is_deaf();
+        let (pause, moved) = self.receivers.failed(now, deaf);
         if moved {
             self.moved();
         }
@@ -442,9 +447,18 @@ impl Sender {
         let Some(at) = self.delivery.last_settle() else { return };
         tokio::time::sleep_until(at.into()).await;
         match self.receivers.open().await {
-            Ok(connection) => {
-                self.settle(Instant::now());
-                let _ = connection.drain(Duration::from_secs(1)).await;
+            Ok(mut connection) => {
+                self.delivery.connected(Instant::now());
+                let stood = tokio::time::timeout(self.delivery.alive_after(), connection.watch());
+                match stood.await {
+                    Ok(Err(error)) => {
+                        tracing::warn!(destination = %self.destination.name, code = error.code(), "{}; the last logs are sent again at the next start", chain(&error));
+                    }
+                    Ok(Ok(())) | Err(_) => {
+                        let _ = connection.drain(Duration::from_secs(1)).await;
+                        self.settle(Instant::now());
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(destination = %self.destination.name, code = error.code(), "{}; the last logs are sent again at the next start", chain(&error));
