@@ -103,6 +103,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_destination_that_gave_way_is_named_with_what_it_lost() {
+        let line = json!({"what": "gave way", "destination": "archive", "logs": 1234, "why": "full", "first_seq": 7, "end_seq": 9});
+        assert_eq!(row(&line)[3], "1234 logs not delivered to archive: full");
+    }
+
+    #[test]
     fn what_came_from_outside_can_do_nothing_to_a_terminal() {
         let line = json!({"what": "gap\u{1b}[2J", "cursor": "\u{7}", "at": "\u{1b}"});
         assert!(row(&line).iter().all(|cell| !cell.chars().any(char::is_control)));
