@@ -20,13 +20,14 @@ use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
 use crate::spool::{self, BatchHeader, Item, Origin, Position, Reader, Spool, StoredBatch};
+use crate::syslog::delivery::Room;
 use crate::syslog::{
     FormatSettings, Formatted, Formatter, Frames, Framing, Identity, LogLine, Scheme,
     SettingsError, Severity,
 };
 
 /// Bytes of one chunk: what is written with one call.
-const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = 64 << 10;
 /// Pause after which the spool's files are let go of.
 const RELEASE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 /// Chunks made ahead.
@@ -42,6 +43,8 @@ pub(crate) struct Mark {
 /// Framed messages, and where the destination is once they are delivered.
 pub(crate) struct Chunk {
     pub(crate) frames: Frames,
+    /// The place of the first log in it, if there is one.
+    pub(crate) first: Option<Mark>,
     pub(crate) after: Mark,
     /// How many logs these are, those that nobody could format included.
     pub(crate) logs: u64,
@@ -49,14 +52,15 @@ pub(crate) struct Chunk {
     pub(crate) key: spool::ShardKey,
 }
 
-/// Starts an encoder at `from`. It ends when the receiver is dropped.
+/// Starts an encoder at `from` whose chunks fit `room`. It ends when the receiver is dropped.
 pub(crate) fn spawn(
     feed: Feed,
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     from: Mark,
+    room: Room,
 ) -> std::io::Result<Receiver<Chunk>> {
-    spawn_with(Formatter::format, feed, destination, counters, from)
+    spawn_with(Formatter::format, feed, destination, counters, from, room)
 }
 
 /// The same with another way to format.
@@ -66,16 +70,15 @@ pub(super) fn spawn_with(
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     from: Mark,
+    room: Room,
 ) -> std::io::Result<Receiver<Chunk>> {
     let (sender, chunks) = mpsc::channel(AHEAD);
+    let burst = feed.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
     let runtime = tokio::runtime::Handle::current();
     let encoder = Encoder {
         formatter: formatter(&destination, destination.severity).map_err(std::io::Error::other)?,
         notices: formatter(&destination, NOTICE).map_err(std::io::Error::other)?,
-        framing: match destination.target.scheme {
-            Scheme::Udp => None,
-            Scheme::Tcp => Some(destination.framing),
-        },
+        framing: framing(&destination),
         format,
         spool: feed.spool,
         replay: feed.replay,
@@ -83,6 +86,9 @@ pub(super) fn spawn_with(
         counters,
         sender,
         from,
+        most_bytes: usize::try_from(room.bytes).unwrap_or(CHUNK).min(CHUNK),
+        most_logs: room.logs.min(burst),
+        first: None,
         raw: Vec::new(),
         since: Instant::now(),
         logs: 0,
@@ -104,6 +110,11 @@ struct Encoder {
     format: Format,
     sender: Sender<Chunk>,
     from: Mark,
+    /// Limits of one chunk; one log may always exceed the bytes.
+    most_bytes: usize,
+    most_logs: u32,
+    /// The first log of the chunk that is being made.
+    first: Option<Mark>,
     raw: Vec<u8>,
     /// When this encoder began, and the logs it has sent since.
     since: Instant,
@@ -213,7 +224,6 @@ impl Encoder {
         let origin = replay.map_or_else(|| origin(header), |_| Some("replay"));
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
-        let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
         let wanted = self.replay.as_ref().and_then(|replay| replay.wanted(header, raw));
         let mut logs = 0;
         let first_place = self.kept().map_or(0, |kept| kept.place(header.seq));
@@ -257,7 +267,10 @@ impl Encoder {
                     self.quarantine(header, &found, "it could not be formatted")?;
                 }
                 logs += 1;
-                if (frames.len() >= CHUNK || logs >= burst) && !last {
+                let (position, log) = (Position { seq: header.seq, index: index - 1 }, index - 1);
+                let place = Mark { position, log: header.first_log + u64::from(log) };
+                self.first.get_or_insert(place);
+                if (frames.len() >= self.most_bytes || logs >= self.most_logs) && !last {
                     let position = Position { seq: header.seq, index };
                     let after = Mark { position, log: header.first_log + u64::from(index) };
                     self.send(std::mem::take(&mut frames), after, logs, header.key.clone())?;
@@ -392,8 +405,54 @@ impl Encoder {
             after.log = self.from.log + self.logs + logs;
         }
         self.logs += logs;
+        let first = self.first.take();
         self.at = after.position.seq;
-        self.sender.blocking_send(Chunk { frames, after, logs, key }).map_err(|_| Done)
+        self.sender.blocking_send(Chunk { frames, first, after, logs, key }).map_err(|_| Done)
+    }
+}
+
+/// A message of the relay's own, about the log at `at` for which the receiver ends every
+/// connection, as this destination is written to.
+pub(crate) fn control(destination: &Destination, at: Mark) -> Result<Frames, SettingsError> {
+    let position = at.position.to_string();
+    let fields: [(&[u8], &[u8]); 4] = [
+        (b"notice", b"test"),
+        (b"code", b"syslog.poison"),
+        (b"message", b"connections end soon after a log is sent; this message tells whether the receiver takes others"),
+        (b"position", position.as_bytes()),
+    ];
+    let now = jiff::Timestamp::now();
+    let line = LogLine {
+        time: u32::try_from(now.as_second()).unwrap_or(0),
+        time_ns: None,
+        topic: b"sls-relay",
+        source: b"sls-relay",
+        tags: &[],
+        fields: &fields,
+        identity: Identity {
+            source: "sls-relay/test",
+            shard: 0,
+            cursor: &position,
+            index: 0,
+            approximate: true,
+        },
+        origin: Some("relay"),
+        replay: None,
+    };
+    let mut message = Vec::new();
+    let _ = formatter(destination, NOTICE)?.format(&line, &mut message);
+    let (mut frames, framing) = (Frames::default(), framing(destination));
+    frames.push(|out| match framing {
+        Some(framing) => framing.append(&message, out),
+        None => out.extend_from_slice(&message),
+    });
+    Ok(frames)
+}
+
+fn framing(destination: &Destination) -> Option<Framing> {
+    match destination.target.scheme {
+        Scheme::Udp => None,
+        Scheme::Tcp => Some(destination.framing),
     }
 }
 

@@ -79,6 +79,10 @@ pub struct DestinationCounters {
     pub unproven: AtomicU64,
     /// Messages cut to the size limit.
     pub truncated: AtomicU64,
+    /// Drains that were begun.
+    pub drains: AtomicU64,
+    /// Drains that the receiver did not answer.
+    pub unanswered_drains: AtomicU64,
     /// Logs put into the quarantine; those of a log that is met again, too.
     pub quarantined: AtomicU64,
     /// Connections that ended abnormally or were refused.
@@ -159,6 +163,10 @@ pub struct DestinationSnapshot {
     pub unproven: u64,
     /// See [`DestinationCounters::truncated`].
     pub truncated: u64,
+    /// See [`DestinationCounters::drains`].
+    pub drains: u64,
+    /// See [`DestinationCounters::unanswered_drains`].
+    pub unanswered_drains: u64,
     /// See [`DestinationCounters::quarantined`].
     pub quarantined: u64,
     /// See [`DestinationCounters::failures`].
@@ -220,6 +228,8 @@ impl Counters {
                 resent: read(&counters.resent),
                 unproven: read(&counters.unproven),
                 truncated: read(&counters.truncated),
+                drains: read(&counters.drains),
+                unanswered_drains: read(&counters.unanswered_drains),
                 quarantined: read(&counters.quarantined),
                 failures: read(&counters.failures),
             };
