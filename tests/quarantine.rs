@@ -10,7 +10,8 @@ mod pipeline;
 #[path = "support/process.rs"]
 mod process;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -270,4 +271,43 @@ async fn what_is_not_confirmed_stays_in_the_quarantine() {
         assert!(scene.replayed().iter().any(|message| message.contains(text)), "{names:?}");
     }
     stop(process).await;
+}
+
+/// A receiver that closes a connection as soon as it reads `toxic`, with the rest unread, as
+/// syslog-ng does to a frame that is too long.
+fn picky() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let (mut seen, mut part) = (Vec::new(), [0; 1]);
+                while let Ok(read @ 1..) = stream.read(&mut part) {
+                    seen.extend_from_slice(&part[..read]);
+                    if seen.ends_with(b"toxic") {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    at
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_refused_again_stays_and_those_behind_it_are_sent() {
+    let scene = Scene::start().await;
+    once(&scene).await;
+    let names = scene.keep("syslog", &["before", "toxic and more", "behind"]);
+    let text = std::fs::read_to_string(&scene.config).unwrap();
+    let ours = scene.receiver.tcp_addr().unwrap().to_string();
+    std::fs::write(&scene.config, text.replace(&ours, &picky().to_string())).unwrap();
+    let lines = scene.json(&["retry", "--all", "--reason", "does it take them now?"]);
+    assert_eq!(lines[0]["name"], names[1], "{lines:?}");
+    let why = lines[0]["refused"].as_str().unwrap();
+    assert!(why.contains("ends every connection"), "{why}");
+    let done = &lines[1];
+    assert_eq!((&done["sent"], &done["refused"], &done["left"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!(scene.names(), [names[1].as_str()]);
 }
