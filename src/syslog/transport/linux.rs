@@ -1,11 +1,13 @@
-//! What the Linux kernel knows about a TCP connection. All unsafe code of the crate is here.
+//! What the Linux kernel knows about a TCP connection, and what it can do for datagrams. All
+//! unsafe code of the crate is here.
 
 use std::io;
-use std::mem::{offset_of, size_of};
+use std::mem::{offset_of, size_of, size_of_val, zeroed};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use super::path_watch::PathInfo;
+use super::udp::Bounce;
 
 /// Bytes written to the socket that the peer's kernel has not acknowledged, sent or not; our
 /// FIN counts as one (`ioctl SIOCOUTQ`, tcp(7)).
@@ -55,6 +57,111 @@ pub(super) fn path_info(socket: &impl AsFd) -> io::Result<Option<PathInfo>> {
         last_ack: Duration::from_millis(info.last_ack_recv.into()),
         send_window: (len >= size_of::<TcpInfo>()).then_some(info.snd_wnd),
     }))
+}
+
+/// Datagrams of one [`send_many`] at most.
+pub(super) const BATCH: usize = 64;
+
+/// Sends datagrams over a connected socket with one call (`sendmmsg`), at most [`BATCH`] of
+/// them. Returns how many were taken, at least one.
+///
+/// The call says an error only where it took nothing: one that comes up in the middle is lost,
+/// and with it the news of an earlier refusal. Only a socket with an error queue
+/// ([`keep_errors`]) still tells it.
+pub(super) fn send_many(socket: &impl AsFd, datagrams: &[&[u8]]) -> io::Result<usize> {
+    const NO_PART: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    let mut parts = [NO_PART; BATCH];
+    #[expect(unsafe_code, reason = "the type has padding that only zeroing fills")]
+    // SAFETY: integers and pointers, of which zero is a value.
+    let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+    for ((datagram, part), message) in datagrams.iter().zip(&mut parts).zip(&mut messages) {
+        part.iov_base = datagram.as_ptr().cast_mut().cast();
+        part.iov_len = datagram.len();
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+    }
+    let count = datagrams.len().min(BATCH) as libc::c_uint;
+    let fd = socket.as_fd().as_raw_fd();
+    #[expect(unsafe_code, reason = "no safe crate of ours offers sendmmsg")]
+    // SAFETY: `fd` is open as long as `socket` is borrowed. The first `count` messages name one
+    // part each, which lives in `parts` and names bytes that `datagrams` borrows and that are
+    // only read; the call writes to `messages` alone.
+    let sent = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), count, 0) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Lets the kernel keep what the network answers to datagrams (`IP_RECVERR`,
+/// `IPV6_RECVERR`): every answer, and also those that it would not tell otherwise, such as
+/// that a host cannot be reached. Returns whether it does.
+pub(super) fn keep_errors(socket: &impl AsFd, v6: bool) -> bool {
+    let (level, name) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_RECVERR)
+    };
+    let on: libc::c_int = 1;
+    let fd = socket.as_fd().as_raw_fd();
+    #[expect(unsafe_code, reason = "no safe crate of ours offers IP_RECVERR")]
+    // SAFETY: `fd` is open as long as `socket` is borrowed, and the option is one int, which
+    // `on` is.
+    let done = unsafe {
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    done == 0
+}
+
+/// Takes the oldest answer out of the error queue (`recvmsg MSG_ERRQUEUE`); none when it is
+/// empty.
+pub(super) fn next_bounce(socket: &impl AsFd) -> io::Result<Option<Bounce>> {
+    // Words, so that the headers in it are aligned; one answer with an address takes 10.
+    let mut control = [0_u64; 64];
+    #[expect(unsafe_code, reason = "the type has padding that only zeroing fills")]
+    // SAFETY: integers and pointers, of which zero is a value.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    let fd = socket.as_fd().as_raw_fd();
+    #[expect(unsafe_code, reason = "no safe crate of ours reads an error queue")]
+    // SAFETY: `fd` is open as long as `socket` is borrowed. The call writes to `message`, and
+    // at most `msg_controllen` bytes to `control`; there is no other part to write to.
+    let got =
+        unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    if got < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+    }
+    #[expect(unsafe_code, reason = "control messages are walked by macros of the system")]
+    // SAFETY: `message` is as the call left it, and its `control` still lives. Each header that
+    // the macros give lies in it, is aligned, and its length is checked before its data is read,
+    // without regard to alignment.
+    let bounce = unsafe {
+        let mut found = None;
+        let mut at = libc::CMSG_FIRSTHDR(&raw const message);
+        while let Some(header) = at.as_ref() {
+            let kind = (header.cmsg_level, header.cmsg_type);
+            let answers =
+                [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)];
+            let least = libc::CMSG_LEN(size_of::<libc::sock_extended_err>() as u32) as usize;
+            if answers.contains(&kind) && header.cmsg_len as usize >= least {
+                let data = libc::CMSG_DATA(at).cast::<libc::sock_extended_err>();
+                found = Some(data.read_unaligned());
+                break;
+            }
+            at = libc::CMSG_NXTHDR(&raw const message, at);
+        }
+        found
+    };
+    // An answer without its reason is still one.
+    let errno = bounce.map_or(libc::ECONNREFUSED, |answer| answer.ee_errno as i32);
+    let mtu = bounce.filter(|_| errno == libc::EMSGSIZE).map(|answer| answer.ee_info);
+    let local = bounce.is_some_and(|answer| answer.ee_origin == libc::SO_EE_ORIGIN_LOCAL);
+    Ok(Some(Bounce { errno, mtu, local }))
 }
 
 /// `struct tcp_info` of `linux/tcp.h` up to `tcpi_snd_wnd`; fields of no interest are merged.
