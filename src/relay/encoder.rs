@@ -12,14 +12,17 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::backoff::{Outage, Say};
 use super::feed::Feed;
+use super::kept::Kept;
 use super::notice::is_notice;
+use super::poison::{self, Found};
 use super::replay::Replay;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
-use crate::spool::{self, BatchHeader, Item, Origin, Position, Spool, StoredBatch};
+use crate::spool::{self, BatchHeader, Item, Origin, Position, Reader, Spool, StoredBatch};
 use crate::syslog::{
-    FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError, Severity,
+    FormatSettings, Formatted, Formatter, Frames, Framing, Identity, LogLine, Scheme,
+    SettingsError, Severity,
 };
 
 /// Bytes of one chunk: what is written with one call.
@@ -53,6 +56,17 @@ pub(crate) fn spawn(
     counters: Arc<DestinationCounters>,
     from: Mark,
 ) -> std::io::Result<Receiver<Chunk>> {
+    spawn_with(Formatter::format, feed, destination, counters, from)
+}
+
+/// The same with another way to format.
+pub(super) fn spawn_with(
+    format: Format,
+    feed: Feed,
+    destination: Arc<Destination>,
+    counters: Arc<DestinationCounters>,
+    from: Mark,
+) -> std::io::Result<Receiver<Chunk>> {
     let (sender, chunks) = mpsc::channel(AHEAD);
     let runtime = tokio::runtime::Handle::current();
     let encoder = Encoder {
@@ -62,6 +76,7 @@ pub(crate) fn spawn(
             Scheme::Udp => None,
             Scheme::Tcp => Some(destination.framing),
         },
+        format,
         spool: feed.spool,
         replay: feed.replay,
         destination,
@@ -86,6 +101,7 @@ struct Encoder {
     /// For what the relay itself has to say.
     notices: Formatter,
     framing: Option<Framing>,
+    format: Format,
     sender: Sender<Chunk>,
     from: Mark,
     raw: Vec<u8>,
@@ -98,6 +114,11 @@ struct Encoder {
 
 /// The sender does not want any more.
 struct Done;
+
+/// The formatter panicked.
+struct Unformattable;
+
+pub(super) type Format = fn(&mut Formatter, &LogLine<'_>, &mut Vec<u8>) -> Formatted;
 
 impl Encoder {
     fn run(mut self, runtime: &tokio::runtime::Handle) {
@@ -117,7 +138,10 @@ impl Encoder {
                     None => return self.end(),
                 }
             }
-            let read = reader.read();
+            let read = match self.kept() {
+                Some(kept) => take(kept, &mut reader),
+                None => reader.read(),
+            };
             if read.is_ok()
                 && let Some(lasted) = outage.recovered(Instant::now())
             {
@@ -192,13 +216,13 @@ impl Encoder {
         let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
         let wanted = self.replay.as_ref().and_then(|replay| replay.wanted(header, raw));
         let mut logs = 0;
-        for (number, group) in walk::groups(raw).flatten().enumerate() {
+        let first_place = self.kept().map_or(0, |kept| kept.place(header.seq));
+        for (number, group) in (0..).zip(walk::groups(raw).flatten()) {
             tags.clear();
             tags.extend(group.tags());
-            let cursor =
-                header.first_group_cursor.map(|first| Cursor::from_number(first + number as u64));
+            let cursor = header.first_group_cursor.map(|first| Cursor::from_number(first + number));
             for (in_group, log) in (0..).zip(group.logs()) {
-                let place = if cursor.is_some() { in_group } else { index };
+                let place = first_place + if cursor.is_some() { in_group } else { index };
                 index += 1;
                 if index <= skip {
                     continue;
@@ -226,7 +250,12 @@ impl Encoder {
                 if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
                     continue;
                 }
-                self.append(&line, is_notice(header, group.topic), &mut frames);
+                let notice = self.kept().is_none() && is_notice(header, group.topic);
+                if self.append(&line, notice, &mut frames).is_err() {
+                    let found =
+                        Found { group, log, index: index - 1, in_group: (number, in_group) };
+                    self.quarantine(header, &found, "it could not be formatted")?;
+                }
                 logs += 1;
                 if (frames.len() >= CHUNK || logs >= burst) && !last {
                     let position = Position { seq: header.seq, index };
@@ -270,55 +299,77 @@ impl Encoder {
     }
 
     /// Formats one log. A panic costs this log its format, not the relay its life.
-    fn append(&mut self, line: &LogLine<'_>, notice: bool, frames: &mut Frames) {
+    fn append(
+        &mut self,
+        line: &LogLine<'_>,
+        notice: bool,
+        frames: &mut Frames,
+    ) -> Result<(), Unformattable> {
         let formatter = if notice { &mut self.notices } else { &mut self.formatter };
-        let framing = self.framing;
-        let formatted = catch_unwind(AssertUnwindSafe(|| {
+        let (framing, format) = (self.framing, self.format);
+        let (message, formatted) = catch_unwind(AssertUnwindSafe(|| {
             let mut message = Vec::with_capacity(2048);
-            let formatted = formatter.format(line, &mut message);
+            let formatted = format(formatter, line, &mut message);
             (message, formatted)
-        }));
-        match formatted {
-            Ok((message, formatted)) => {
-                frames.push(|out| match framing {
-                    Some(framing) => framing.append(&message, out),
-                    None => out.extend_from_slice(&message),
-                });
-                if let Some(length) = formatted.truncated_from {
-                    add(&self.counters.truncated, 1);
-                    tracing::debug!(destination = %self.destination.name, length, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "message cut to the size limit");
-                }
-            }
-            Err(_) => {
-                tracing::error!(destination = %self.destination.name, code = "syslog.format", shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "a log could not be formatted; it is noted in the spool's ledger and left out");
-                let note = serde_json::json!({
-                    "what": "unformattable", "destination": self.destination.name,
-                    "source": line.identity.source, "shard": line.identity.shard,
-                    "cursor": line.identity.cursor, "index": line.identity.index,
-                });
-                if let Err(error) = self.spool.note(&note) {
-                    tracing::error!(code = error.code(), "{}", super::chain(&error));
-                }
-            }
+        }))
+        .map_err(|_| Unformattable)?;
+        frames.push(|out| match framing {
+            Some(framing) => framing.append(&message, out),
+            None => out.extend_from_slice(&message),
+        });
+        if let Some(length) = formatted.truncated_from {
+            add(&self.counters.truncated, 1);
+            tracing::debug!(destination = %self.destination.name, length, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "message cut to the size limit");
         }
+        Ok(())
+    }
+
+    /// A log that this destination does not get is kept and passed over.
+    fn quarantine(
+        &mut self,
+        header: &BatchHeader,
+        found: &Found<'_>,
+        why: &str,
+    ) -> Result<(), Done> {
+        if let Some(kept) = self.kept() {
+            kept.refuse(header.seq, why);
+            return Ok(());
+        }
+        self.insist(|spool, name| poison::store(spool, name, header, found, why))?;
+        add(&self.counters.quarantined, 1);
+        Ok(())
     }
 
     /// A batch that cannot be read back is kept whole and passed over.
     fn refuse(&mut self, batch: &StoredBatch, why: &str) -> Result<(), Done> {
         let header = &batch.header;
-        tracing::error!(destination = %self.destination.name, code = "spool.unreadable", seq = header.seq, shard = header.key.shard, cursor = %header.cursor, next_cursor = %header.next_cursor, "a stored batch cannot be decoded: {why}; its bytes are kept in the spool's quarantine");
-        while let Err(error) = self.spool.quarantine(batch, why) {
-            tracing::error!(
-                code = error.code(),
-                "{}; delivery waits until the bytes are kept",
-                super::chain(&error)
-            );
+        if let Some(kept) = self.kept() {
+            kept.refuse(header.seq, why);
+        } else {
+            tracing::error!(destination = %self.destination.name, code = "spool.unreadable", seq = header.seq, shard = header.key.shard, cursor = %header.cursor, next_cursor = %header.next_cursor, "a stored batch cannot be decoded: {why}; its bytes are kept in the spool's quarantine");
+            self.insist(|spool, _| spool.quarantine(batch, why))?;
+        }
+        self.send(Frames::default(), end_of(header), 0, header.key.clone())
+    }
+
+    /// Tries to keep something until that works.
+    fn insist(&self, keep: impl Fn(&Spool, &str) -> Result<(), spool::Error>) -> Result<(), Done> {
+        let mut outage = Outage::default();
+        while let Err(error) = keep(&self.spool, &self.destination.name) {
+            if outage.failed(Instant::now()) != Say::Nothing {
+                tracing::error!(destination = %self.destination.name, code = error.code(), "{}; delivery waits until it is kept", super::chain(&error));
+            }
             std::thread::sleep(std::time::Duration::from_secs(1));
             if self.sender.is_closed() {
                 return Err(Done);
             }
         }
-        self.send(Frames::default(), end_of(header), 0, header.key.clone())
+        Ok(())
+    }
+
+    /// The logs of the quarantine, where this is a replay of such.
+    fn kept(&self) -> Option<&Kept> {
+        self.replay.as_ref().and_then(|replay| replay.kept())
     }
 
     fn send(
@@ -368,6 +419,14 @@ fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter,
             Scheme::Tcp => MAX_TCP,
         },
     })
+}
+
+/// The next log out of the quarantine.
+fn take(kept: &Kept, reader: &mut Reader) -> Result<Option<Item>, spool::Error> {
+    let seq = reader.position();
+    let batch = kept.batch(seq)?;
+    reader.seek(seq + 1);
+    Ok(batch.map(|batch| Item::Batch(Box::new(batch))))
 }
 
 fn end_of(header: &BatchHeader) -> Mark {
