@@ -1,8 +1,10 @@
 //! How messages are set apart on a stream (RFC 6587, 3.4; RFC 5425, 4.3).
 
 mod deframer;
+mod suspicion;
 
 pub use deframer::{Deframer, Expect, FrameError};
+pub use suspicion::{End, Suspicion};
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +20,9 @@ pub enum Framing {
     OctetCounting,
     /// `MSG LF`: for receivers that read lines. The message must hold no LF.
     Lf,
+    /// `MSG NUL`: for receivers that end a message so, such as Graylog's. The message must
+    /// hold no NUL.
+    Nul,
 }
 
 /// How a log is written as a message.
@@ -35,9 +40,9 @@ pub enum Format {
 impl Framing {
     /// Appends one message with its frame to `out`.
     ///
-    /// The message is not empty: octet counting cannot say a length of 0. An LF in it,
-    /// which no format writes, goes out as a space under LF framing, so that one message
-    /// never becomes two.
+    /// The message is not empty: octet counting cannot say a length of 0. The byte that ends
+    /// a frame, which no format writes, goes out as a space within a message, so that one
+    /// message never becomes two.
     pub fn append(&self, message: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::OctetCounting => {
@@ -45,20 +50,23 @@ impl Framing {
                 out.push(b' ');
                 out.extend_from_slice(message);
             }
-            Self::Lf => {
-                for (number, line) in message.split(|&byte| byte == b'\n').enumerate() {
-                    if number > 0 {
-                        out.push(b' ');
-                    }
-                    out.extend_from_slice(line);
-                }
-                out.push(b'\n');
-            }
+            Self::Lf => ended_by(b'\n', message, out),
+            Self::Nul => ended_by(0, message, out),
         }
     }
 }
 
-const FRAMINGS: [&str; 2] = ["octet-counting", "lf"];
+fn ended_by(end: u8, message: &[u8], out: &mut Vec<u8>) {
+    for (number, part) in message.split(|&byte| byte == end).enumerate() {
+        if number > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(part);
+    }
+    out.push(end);
+}
+
+const FRAMINGS: [&str; 3] = ["octet-counting", "lf", "nul"];
 const FORMATS: [&str; 2] = ["rfc5424", "sample"];
 
 impl FromStr for Framing {
@@ -68,6 +76,7 @@ impl FromStr for Framing {
         match text {
             "octet-counting" => Ok(Self::OctetCounting),
             "lf" => Ok(Self::Lf),
+            "nul" => Ok(Self::Nul),
             _ => Err(UnknownName::new("framing", text, &FRAMINGS)),
         }
     }
@@ -90,6 +99,7 @@ impl fmt::Display for Framing {
         f.write_str(match self {
             Self::OctetCounting => "octet-counting",
             Self::Lf => "lf",
+            Self::Nul => "nul",
         })
     }
 }
@@ -116,18 +126,21 @@ mod tests {
         Framing::Lf.append(b"<14>1 a", &mut out);
         Framing::Lf.append(b"<14>1 b\n<14>1 forged\n", &mut out);
         assert_eq!(out, b"<14>1 a\n<14>1 b <14>1 forged \n");
+        out.clear();
+        Framing::Nul.append(b"<14>1 a\0<14>1 forged\n", &mut out);
+        assert_eq!(out, b"<14>1 a <14>1 forged\n\0");
     }
 
     #[test]
     fn framings_and_formats_parse_from_what_they_print() {
-        for framing in [Framing::OctetCounting, Framing::Lf] {
+        for framing in [Framing::OctetCounting, Framing::Lf, Framing::Nul] {
             assert_eq!(framing.to_string().parse(), Ok(framing));
         }
         for format in [Format::Rfc5424, Format::Sample] {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
         let error = "LF".parse::<Framing>().unwrap_err().to_string();
-        assert_eq!(error, "unknown framing \"LF\": use one of octet-counting, lf");
+        assert_eq!(error, "unknown framing \"LF\": use one of octet-counting, lf, nul");
         let error = "cef".parse::<Format>().unwrap_err().to_string();
         assert_eq!(error, "unknown format \"cef\": use one of rfc5424, sample");
     }
