@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::backoff::{Outage, Say};
 use super::feed::Feed;
+use super::filter;
 use super::kept::Kept;
 use super::notice::is_notice;
 use super::poison::{self, Found};
@@ -21,14 +22,16 @@ use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
 use crate::spool::{self, BatchHeader, Item, Origin, Position, Reader, Spool, StoredBatch};
 use crate::syslog::{
-    FormatSettings, Formatted, Formatter, Frames, Framing, Identity, LogLine, Scheme,
-    SettingsError, Severity,
+    FormatSettings, Formatted, Formatter, Frames, Framing, Identity, LogLine, Outcome, Oversize,
+    Scheme, SettingsError, Severity,
 };
 
 /// Bytes of one chunk: what is written with one call.
 const CHUNK: usize = 64 << 10;
 /// Pause after which the spool's files are let go of.
 const RELEASE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+/// Octets of a message whose memory is not kept for the next one.
+const LARGE: usize = 1 << 20;
 /// Chunks made ahead.
 const AHEAD: usize = 8;
 
@@ -71,11 +74,8 @@ pub(super) fn spawn_with(
     let runtime = tokio::runtime::Handle::current();
     let encoder = Encoder {
         formatter: formatter(&destination, destination.severity).map_err(std::io::Error::other)?,
-        notices: formatter(&destination, NOTICE).map_err(std::io::Error::other)?,
-        framing: match destination.target.scheme {
-            Scheme::Udp => None,
-            Scheme::Tcp => Some(destination.framing),
-        },
+        notices: notices(&destination).map_err(std::io::Error::other)?,
+        framing: (destination.target.scheme != Scheme::Udp).then_some(destination.framing),
         format,
         spool: feed.spool,
         replay: feed.replay,
@@ -84,6 +84,7 @@ pub(super) fn spawn_with(
         sender,
         from,
         raw: Vec::new(),
+        message: Vec::new(),
         since: Instant::now(),
         logs: 0,
         at: from.position.seq,
@@ -105,6 +106,8 @@ struct Encoder {
     sender: Sender<Chunk>,
     from: Mark,
     raw: Vec<u8>,
+    /// The messages of one log.
+    message: Vec<u8>,
     /// When this encoder began, and the logs it has sent since.
     since: Instant,
     logs: u64,
@@ -115,8 +118,13 @@ struct Encoder {
 /// The sender does not want any more.
 struct Done;
 
-/// The formatter panicked.
-struct Unformattable;
+/// Why a log has no message.
+enum NotSent {
+    /// The formatter panicked.
+    Unformattable,
+    /// It is longer than the limit, and the destination wants none of it then.
+    TooLong { length: usize, limit: usize },
+}
 
 pub(super) type Format = fn(&mut Formatter, &LogLine<'_>, &mut Vec<u8>) -> Formatted;
 
@@ -230,7 +238,7 @@ impl Encoder {
                 let last = index == header.logs;
                 fields.clear();
                 fields.extend(log.fields());
-                let line = LogLine {
+                let mut line = LogLine {
                     time: log.time,
                     time_ns: log.time_ns,
                     topic: group.topic,
@@ -246,15 +254,26 @@ impl Encoder {
                     },
                     origin,
                     replay,
+                    severity: None,
                 };
                 if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
                     continue;
                 }
                 let notice = self.kept().is_none() && is_notice(header, group.topic);
-                if self.append(&line, notice, &mut frames).is_err() {
+                // What the relay itself has to say is told to everybody.
+                if !notice {
+                    let usual = self.destination.severity;
+                    let severity = filter::severity(&self.destination.filter, &line, usual);
+                    if severity.is_none() {
+                        add(&self.counters.filtered, 1);
+                        continue;
+                    }
+                    line.severity = severity;
+                }
+                if let Err(not_sent) = self.append(&line, notice, &mut frames) {
                     let found =
                         Found { group, log, index: index - 1, in_group: (number, in_group) };
-                    self.quarantine(header, &found, "it could not be formatted")?;
+                    self.quarantine(header, &found, &not_sent.to_string())?;
                 }
                 logs += 1;
                 if (frames.len() >= CHUNK || logs >= burst) && !last {
@@ -304,22 +323,43 @@ impl Encoder {
         line: &LogLine<'_>,
         notice: bool,
         frames: &mut Frames,
-    ) -> Result<(), Unformattable> {
+    ) -> Result<(), NotSent> {
         let formatter = if notice { &mut self.notices } else { &mut self.formatter };
         let (framing, format) = (self.framing, self.format);
-        let (message, formatted) = catch_unwind(AssertUnwindSafe(|| {
-            let mut message = Vec::with_capacity(2048);
-            let formatted = format(formatter, line, &mut message);
-            (message, formatted)
-        }))
-        .map_err(|_| Unformattable)?;
-        frames.push(|out| match framing {
-            Some(framing) => framing.append(&message, out),
-            None => out.extend_from_slice(&message),
-        });
-        if let Some(length) = formatted.truncated_from {
-            add(&self.counters.truncated, 1);
-            tracing::debug!(destination = %self.destination.name, length, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "message cut to the size limit");
+        let message = &mut self.message;
+        message.clear();
+        let formatted = catch_unwind(AssertUnwindSafe(|| format(formatter, line, message)))
+            .map_err(|_| NotSent::Unformattable)?;
+        let mut push = |message: &[u8]| {
+            frames.push(|out| match framing {
+                Some(framing) => framing.append(message, out),
+                None => out.extend_from_slice(message),
+            });
+        };
+        let length = formatted.truncated_from.unwrap_or(message.len());
+        let (counter, became) = match formatted.outcome {
+            Outcome::Whole => {
+                push(message);
+                return Ok(());
+            }
+            Outcome::Shrunk => (&self.counters.shrunk, "shrunk"),
+            Outcome::Truncated => (&self.counters.truncated, "truncated"),
+            Outcome::Split(_) => (&self.counters.split, "split"),
+            Outcome::Refused => {
+                return Err(NotSent::TooLong { length, limit: self.destination.max_message });
+            }
+        };
+        add(counter, 1);
+        tracing::debug!(destination = %self.destination.name, length, limit = self.destination.max_message, became, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "a message is longer than the limit");
+        if let Outcome::Split(ends) = formatted.outcome {
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            starts.zip(&ends).for_each(|(start, &end)| push(&message[start..end]));
+        } else {
+            push(message);
+        }
+        // One log of unusual size does not hold its memory for ever.
+        if message.capacity() > LARGE {
+            *message = Vec::new();
         }
         Ok(())
     }
@@ -397,15 +437,32 @@ impl Encoder {
     }
 }
 
+impl std::fmt::Display for NotSent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unformattable => f.write_str("it could not be formatted"),
+            Self::TooLong { length, limit } => {
+                write!(f, "its message of {length} octets is longer than max_message, {limit}")
+            }
+        }
+    }
+}
+
 /// Severity of what the relay itself has to say: logs are missing.
 const NOTICE: Severity = Severity::ERR;
 
-/// Longest message in bytes: a UDP datagram over IPv4, and what rsyslog takes in one frame.
-const MAX_UDP: usize = 65_507;
-const MAX_TCP: usize = 200_000;
-
 fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter, SettingsError> {
-    Formatter::new(FormatSettings {
+    Formatter::new(settings(destination, severity))
+}
+
+/// A notice is told whatever becomes of logs.
+fn notices(destination: &Destination) -> Result<Formatter, SettingsError> {
+    let oversize = Oversize::Shrink;
+    Formatter::new(FormatSettings { oversize, ..settings(destination, NOTICE) })
+}
+
+fn settings(destination: &Destination, severity: Severity) -> FormatSettings {
+    FormatSettings {
         format: destination.format,
         separator: destination.separator.clone(),
         facility: destination.facility,
@@ -414,11 +471,9 @@ fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter,
         app_name: destination.app_name.clone(),
         sd_id: destination.sd_id.clone(),
         zone: destination.zone.clone(),
-        max_bytes: match destination.target.scheme {
-            Scheme::Udp => MAX_UDP,
-            Scheme::Tcp => MAX_TCP,
-        },
-    })
+        max_bytes: destination.max_message,
+        oversize: destination.oversize,
+    }
 }
 
 /// The next log out of the quarantine.

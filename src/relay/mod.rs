@@ -10,6 +10,7 @@ mod encoder;
 mod expired;
 mod feed;
 mod fetcher;
+mod filter;
 mod group;
 pub mod kept;
 mod lag;

@@ -15,6 +15,7 @@ mod groups;
 mod handover;
 mod lag;
 mod membership;
+mod messages;
 mod outages;
 mod refetch;
 mod regressions;
