@@ -14,20 +14,19 @@ use super::backoff::{Outage, Say};
 use super::feed::Feed;
 use super::filter;
 use super::kept::Kept;
+use super::messages;
 use super::notice::is_notice;
 use super::poison::{self, Found};
 use super::replay::Replay;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
-use crate::spool::{self, BatchHeader, Item, Origin, Position, Reader, Spool, StoredBatch};
-use crate::syslog::{
-    FormatSettings, Formatted, Formatter, Frames, Framing, Identity, LogLine, Outcome, Oversize,
-    Scheme, SettingsError, Severity,
-};
+use crate::spool::{self, BatchHeader, Item, Position, Reader, Spool, StoredBatch};
+use crate::syslog::delivery::Room;
+use crate::syslog::{Formatted, Formatter, Frames, Framing, Identity, LogLine, Outcome};
 
 /// Bytes of one chunk: what is written with one call.
-const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = 64 << 10;
 /// Pause after which the spool's files are let go of.
 const RELEASE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 /// Octets of a message whose memory is not kept for the next one.
@@ -45,6 +44,8 @@ pub(crate) struct Mark {
 /// Framed messages, and where the destination is once they are delivered.
 pub(crate) struct Chunk {
     pub(crate) frames: Frames,
+    /// The place of the first log in it, if there is one.
+    pub(crate) first: Option<Mark>,
     pub(crate) after: Mark,
     /// How many logs these are, those that nobody could format included.
     pub(crate) logs: u64,
@@ -52,14 +53,15 @@ pub(crate) struct Chunk {
     pub(crate) key: spool::ShardKey,
 }
 
-/// Starts an encoder at `from`. It ends when the receiver is dropped.
+/// Starts an encoder at `from` whose chunks fit `room`. It ends when the receiver is dropped.
 pub(crate) fn spawn(
     feed: Feed,
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     from: Mark,
+    room: Room,
 ) -> std::io::Result<Receiver<Chunk>> {
-    spawn_with(Formatter::format, feed, destination, counters, from)
+    spawn_with(Formatter::format, feed, destination, counters, from, room)
 }
 
 /// The same with another way to format.
@@ -69,13 +71,15 @@ pub(super) fn spawn_with(
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     from: Mark,
+    room: Room,
 ) -> std::io::Result<Receiver<Chunk>> {
     let (sender, chunks) = mpsc::channel(AHEAD);
+    let burst = feed.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
     let runtime = tokio::runtime::Handle::current();
     let encoder = Encoder {
-        formatter: formatter(&destination, destination.severity).map_err(std::io::Error::other)?,
-        notices: notices(&destination).map_err(std::io::Error::other)?,
-        framing: (destination.target.scheme != Scheme::Udp).then_some(destination.framing),
+        formatter: messages::logs(&destination).map_err(std::io::Error::other)?,
+        notices: messages::notices(&destination).map_err(std::io::Error::other)?,
+        framing: messages::framing(&destination),
         format,
         spool: feed.spool,
         replay: feed.replay,
@@ -83,6 +87,9 @@ pub(super) fn spawn_with(
         counters,
         sender,
         from,
+        most_bytes: usize::try_from(room.bytes).unwrap_or(CHUNK).min(CHUNK),
+        most_logs: room.logs.min(burst),
+        first: None,
         raw: Vec::new(),
         message: Vec::new(),
         since: Instant::now(),
@@ -105,6 +112,11 @@ struct Encoder {
     format: Format,
     sender: Sender<Chunk>,
     from: Mark,
+    /// Limits of one chunk; one log may always exceed the bytes.
+    most_bytes: usize,
+    most_logs: u32,
+    /// The first log of the chunk that is being made.
+    first: Option<Mark>,
     raw: Vec<u8>,
     /// The messages of one log.
     message: Vec<u8>,
@@ -215,13 +227,12 @@ impl Encoder {
 
     fn walk(&mut self, header: &BatchHeader, raw: &[u8]) -> Result<(), Done> {
         let skip = if header.seq == self.from.position.seq { self.from.position.index } else { 0 };
-        let project = source_name(header);
+        let project = messages::source_name(header);
         let replay = self.replay.clone();
         let replay = replay.as_ref().map(|replay| replay.id());
-        let origin = replay.map_or_else(|| origin(header), |_| Some("replay"));
+        let origin = replay.map_or_else(|| messages::origin(header), |_| Some("replay"));
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
-        let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
         let wanted = self.replay.as_ref().and_then(|replay| replay.wanted(header, raw));
         let mut logs = 0;
         let first_place = self.kept().map_or(0, |kept| kept.place(header.seq));
@@ -276,7 +287,10 @@ impl Encoder {
                     self.quarantine(header, &found, &not_sent.to_string())?;
                 }
                 logs += 1;
-                if (frames.len() >= CHUNK || logs >= burst) && !last {
+                let (position, log) = (Position { seq: header.seq, index: index - 1 }, index - 1);
+                let place = Mark { position, log: header.first_log + u64::from(log) };
+                self.first.get_or_insert(place);
+                if (frames.len() >= self.most_bytes || logs >= self.most_logs) && !last {
                     let position = Position { seq: header.seq, index };
                     let after = Mark { position, log: header.first_log + u64::from(index) };
                     self.send(std::mem::take(&mut frames), after, logs, header.key.clone())?;
@@ -432,8 +446,9 @@ impl Encoder {
             after.log = self.from.log + self.logs + logs;
         }
         self.logs += logs;
+        let first = self.first.take();
         self.at = after.position.seq;
-        self.sender.blocking_send(Chunk { frames, after, logs, key }).map_err(|_| Done)
+        self.sender.blocking_send(Chunk { frames, first, after, logs, key }).map_err(|_| Done)
     }
 }
 
@@ -448,34 +463,6 @@ impl std::fmt::Display for NotSent {
     }
 }
 
-/// Severity of what the relay itself has to say: logs are missing.
-const NOTICE: Severity = Severity::ERR;
-
-fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter, SettingsError> {
-    Formatter::new(settings(destination, severity))
-}
-
-/// A notice is told whatever becomes of logs.
-fn notices(destination: &Destination) -> Result<Formatter, SettingsError> {
-    let oversize = Oversize::Shrink;
-    Formatter::new(FormatSettings { oversize, ..settings(destination, NOTICE) })
-}
-
-fn settings(destination: &Destination, severity: Severity) -> FormatSettings {
-    FormatSettings {
-        format: destination.format,
-        separator: destination.separator.clone(),
-        facility: destination.facility,
-        severity,
-        hostname: destination.hostname.clone(),
-        app_name: destination.app_name.clone(),
-        sd_id: destination.sd_id.clone(),
-        zone: destination.zone.clone(),
-        max_bytes: destination.max_message,
-        oversize: destination.oversize,
-    }
-}
-
 /// The next log out of the quarantine.
 fn take(kept: &Kept, reader: &mut Reader) -> Result<Option<Item>, spool::Error> {
     let seq = reader.position();
@@ -487,23 +474,6 @@ fn take(kept: &Kept, reader: &mut Reader) -> Result<Option<Item>, spool::Error> 
 fn end_of(header: &BatchHeader) -> Mark {
     let position = Position { seq: header.seq + 1, index: 0 };
     Mark { position, log: header.first_log + u64::from(header.logs) }
-}
-
-/// `project/logstore` out of the spool's name for the source.
-fn source_name(header: &BatchHeader) -> String {
-    let source = header.key.source.split('#').next().unwrap_or_default();
-    let mut parts = source.rsplitn(3, '/');
-    let (logstore, project) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    format!("{project}/{logstore}")
-}
-
-/// The mark of logs that did not come straight from SLS.
-fn origin(header: &BatchHeader) -> Option<&'static str> {
-    match header.origin {
-        Origin::Live => None,
-        Origin::Refetch => Some("refetch"),
-        Origin::Import => Some("import"),
-    }
 }
 
 /// The word of SLS for how a batch is compressed.

@@ -15,6 +15,7 @@ mod group;
 pub mod kept;
 mod lag;
 mod marks;
+mod messages;
 mod name;
 mod notice;
 mod pace;

@@ -38,7 +38,6 @@ pub(crate) enum PoisonError {
 
 impl PoisonError {
     /// Stable name of the kind of error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the sender that isolates calls it"))]
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Spool(error) => error.code(),
@@ -58,7 +57,6 @@ impl PoisonError {
 ///
 /// # Errors
 /// See [`PoisonError`]; the log must not be passed over then.
-#[cfg_attr(not(test), expect(dead_code, reason = "the sender that isolates calls it"))]
 pub(crate) async fn quarantine(
     feed: &Feed,
     destination: &Destination,
@@ -171,7 +169,10 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::spool::{Batch, Compression, MIN_QUOTA, Options, Origin, ShardKey};
+    use crate::syslog::delivery::Room;
     use crate::syslog::{Formatted, Formatter, LogLine};
+
+    const ROOM: Room = Room { logs: u32::MAX, bytes: u64::MAX };
 
     fn text(text: &str) -> Bytes {
         Bytes::copy_from_slice(text.as_bytes())
@@ -327,7 +328,7 @@ mod tests {
         let counted = Arc::clone(&counters);
         let from = Mark::default();
         let mut chunks =
-            encoder::spawn_with(panics_on_bad, feed, destination, counters, from).unwrap();
+            encoder::spawn_with(panics_on_bad, feed, destination, counters, from, ROOM).unwrap();
         for seq in 0..2 {
             let chunk = next(&mut chunks).await;
             assert_eq!((chunk.after, chunk.logs), (Scene::at(seq + 1, 0), 4));
@@ -360,7 +361,7 @@ mod tests {
         let counters = Arc::default();
         let from = Mark::default();
         let mut chunks =
-            encoder::spawn_with(panics_on_bad, feed, destination, counters, from).unwrap();
+            encoder::spawn_with(panics_on_bad, feed, destination, counters, from, ROOM).unwrap();
         let early = tokio::time::timeout(Duration::from_secs(2), chunks.recv()).await;
         assert!(early.is_err(), "a log was passed over that is not kept");
         assert!(spool.remove_quarantined(&name).unwrap());

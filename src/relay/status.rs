@@ -85,6 +85,10 @@ pub struct DestinationCounters {
     pub split: AtomicU64,
     /// Logs that the destination's filters leave out; counted again where delivery goes back.
     pub filtered: AtomicU64,
+    /// Drains that were begun.
+    pub drains: AtomicU64,
+    /// Drains that the receiver did not answer.
+    pub unanswered_drains: AtomicU64,
     /// Logs put into the quarantine; those of a log that is met again, too.
     pub quarantined: AtomicU64,
     /// Connections that ended abnormally or were refused.
@@ -171,6 +175,10 @@ pub struct DestinationSnapshot {
     pub split: u64,
     /// See [`DestinationCounters::filtered`].
     pub filtered: u64,
+    /// See [`DestinationCounters::drains`].
+    pub drains: u64,
+    /// See [`DestinationCounters::unanswered_drains`].
+    pub unanswered_drains: u64,
     /// See [`DestinationCounters::quarantined`].
     pub quarantined: u64,
     /// See [`DestinationCounters::failures`].
@@ -235,6 +243,8 @@ impl Counters {
                 shrunk: read(&counters.shrunk),
                 split: read(&counters.split),
                 filtered: read(&counters.filtered),
+                drains: read(&counters.drains),
+                unanswered_drains: read(&counters.unanswered_drains),
                 quarantined: read(&counters.quarantined),
                 failures: read(&counters.failures),
             };
