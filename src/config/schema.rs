@@ -328,7 +328,7 @@ static DESTINATION: &[Key] = &[
         Derived("octet-counting; lf for format \"sample\""),
         "How messages are set apart on tcp://: octet-counting, lf or nul.",
     ),
-    text("format", Text("rfc5424"), "Format of messages: rfc5424 or sample."),
+    text("format", Text("rfc5424"), "Format of messages: rfc5424, json or sample."),
     text("separator", Text("||"), "What stands between two key=value pairs."),
     Key {
         name: "facility",

@@ -6,7 +6,7 @@ use super::rfc5424::{Formatter, LogLine, Outcome};
 use super::shrink;
 use super::sink::Sink;
 use super::size::{MAX_PARTS, Oversize};
-use super::{decimal, sample};
+use super::{decimal, json, sample};
 
 /// Octets of text that a part has at least; with less, splitting is no use.
 const LEAST_PART: usize = 64;
@@ -137,12 +137,14 @@ impl Formatter {
         data.extend_from_slice(&mark);
         let room = limit.saturating_sub(data.len() + 1);
         let text = &out[text_at..];
-        let keep = match self.settings.format {
-            Format::Rfc5424 => body::cut(text, room, &self.settings.separator),
-            Format::Sample => sample::cut(text, room),
-        };
-        out.truncate(text_at + keep);
-        if keep > 0 {
+        match self.settings.format {
+            Format::Rfc5424 => {
+                out.truncate(text_at + body::cut(text, room, &self.settings.separator));
+            }
+            Format::Json => json::cut(out, text_at, room),
+            Format::Sample => out.truncate(text_at + sample::cut(text, room)),
+        }
+        if out.len() > text_at {
             data.push(b' ');
         }
         out.splice(data_at..text_at, data);
@@ -153,6 +155,7 @@ impl Formatter {
     fn cut_anywhere(&self, text: &[u8], room: usize) -> usize {
         let keep = match self.settings.format {
             Format::Rfc5424 => body::whole_escapes(text, room),
+            Format::Json => json::whole_escapes(text, room),
             Format::Sample => sample::cut(text, room),
         };
         if keep > 0 { keep } else { room.min(text.len()) }
@@ -164,6 +167,7 @@ impl Formatter {
         let mut sink = Sink::new(&mut nothing, 0);
         match self.settings.format {
             Format::Rfc5424 => self.escaper.value(value, &mut sink),
+            Format::Json => json::value(value, &mut sink),
             Format::Sample => sample::value(value, &mut sink),
         }
         sink.total()
@@ -172,7 +176,7 @@ impl Formatter {
     /// Octets by which these parameters lengthen a message.
     fn cost(&self, marks: &str) -> usize {
         match self.settings.format {
-            Format::Rfc5424 => marks.len(),
+            Format::Rfc5424 | Format::Json => marks.len(),
             // An element where there was none.
             Format::Sample if !marks.is_empty() => self.settings.sd_id.len() + 1 + marks.len(),
             Format::Sample => 0,

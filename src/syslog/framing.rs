@@ -32,6 +32,9 @@ pub enum Format {
     /// into the log's fields byte for byte.
     #[default]
     Rfc5424,
+    /// RFC 5424 with the log as one JSON object, its identity as structured data and in the
+    /// object; for receivers that read JSON.
+    Json,
     /// The field order and leading separator of the SLS SDK's syslog sample, behind a
     /// valid RFC 5424 header.
     Sample,
@@ -67,7 +70,7 @@ fn ended_by(end: u8, message: &[u8], out: &mut Vec<u8>) {
 }
 
 const FRAMINGS: [&str; 3] = ["octet-counting", "lf", "nul"];
-const FORMATS: [&str; 2] = ["rfc5424", "sample"];
+const FORMATS: [&str; 3] = ["rfc5424", "json", "sample"];
 
 impl FromStr for Framing {
     type Err = UnknownName;
@@ -88,6 +91,7 @@ impl FromStr for Format {
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         match text {
             "rfc5424" => Ok(Self::Rfc5424),
+            "json" => Ok(Self::Json),
             "sample" => Ok(Self::Sample),
             _ => Err(UnknownName::new("format", text, &FORMATS)),
         }
@@ -108,6 +112,7 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rfc5424 => "rfc5424",
+            Self::Json => "json",
             Self::Sample => "sample",
         })
     }
@@ -136,12 +141,12 @@ mod tests {
         for framing in [Framing::OctetCounting, Framing::Lf, Framing::Nul] {
             assert_eq!(framing.to_string().parse(), Ok(framing));
         }
-        for format in [Format::Rfc5424, Format::Sample] {
+        for format in [Format::Rfc5424, Format::Json, Format::Sample] {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
         let error = "LF".parse::<Framing>().unwrap_err().to_string();
         assert_eq!(error, "unknown framing \"LF\": use one of octet-counting, lf, nul");
         let error = "cef".parse::<Format>().unwrap_err().to_string();
-        assert_eq!(error, "unknown format \"cef\": use one of rfc5424, sample");
+        assert_eq!(error, "unknown format \"cef\": use one of rfc5424, json, sample");
     }
 }

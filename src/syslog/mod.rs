@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod error;
 mod fit;
 pub mod framing;
+mod json;
 pub mod message;
 pub mod rfc5424;
 mod sample;

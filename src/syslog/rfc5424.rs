@@ -23,7 +23,7 @@ use super::framing::Format;
 use super::message::{Pri, Severity};
 use super::sink::Sink;
 use super::stamp::Stamp;
-use super::{decimal, sample};
+use super::{decimal, json, sample};
 
 pub use super::settings::{FormatSettings, MIN_MESSAGE_BYTES, SettingsError};
 
@@ -182,7 +182,7 @@ impl Formatter {
         out.extend_from_slice(&self.origin);
         let data_at = out.len();
         match self.settings.format {
-            Format::Rfc5424 => self.write_identity(log, out),
+            Format::Rfc5424 | Format::Json => self.write_identity(log, out),
             Format::Sample if marks.is_empty() => out.push(b'-'),
             Format::Sample => {
                 out.push(b'[');
@@ -203,6 +203,7 @@ impl Formatter {
     pub(super) fn write_text(&self, log: &LogLine<'_>, sink: &mut Sink<'_>) {
         match self.settings.format {
             Format::Rfc5424 => self.write_body(log, sink),
+            Format::Json => json::object(log, sink),
             Format::Sample => self.write_sample(log, sink),
         }
     }

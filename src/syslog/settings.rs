@@ -58,6 +58,8 @@ impl FormatSettings {
     pub fn check(&self) -> Result<(), SettingsError> {
         let why = match self.format {
             Format::Rfc5424 => separator_fault(&self.separator),
+            // It has none.
+            Format::Json => None,
             Format::Sample if self.separator.is_empty() => Some("is empty"),
             Format::Sample => self
                 .separator

@@ -5,6 +5,7 @@
 mod decoder;
 mod exact;
 mod framing;
+mod json;
 mod oversize;
 mod properties;
 
