@@ -1,8 +1,9 @@
 //! Datagrams sent many with one call, against one call each, in the same run.
 //!
-//! `cargo bench --bench udp` sends the same messages over loopback in turns of both kinds, and
-//! prints what each took of the sender's own CPU and of the clock. The receiver does not read:
-//! its buffer is full, and what costs is the sending.
+//! `cargo bench --bench udp` sends the messages of 1,000 WAF logs over loopback, as the limits
+//! `udp-mtu` and `rsyslog` leave them, in turns of both kinds, and prints medians of what each
+//! took of the clock and of the sender's own CPU. The receiver does not read: its buffer is
+//! full, and what costs is the sending.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -12,26 +13,31 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
+use sls_relay::emulator::waf::Waf;
+use sls_relay::sls::walk;
+use sls_relay::sls::wire::LogGroupList;
 use sls_relay::syslog::transport::{Frames, UdpConnection, UdpSettings};
-use sls_relay::syslog::{Scheme, Target};
+use sls_relay::syslog::{
+    FormatSettings, Formatter, Identity, LogLine, Oversize, Scheme, Target, size,
+};
 
-const MESSAGES: usize = 20_000;
-const ROUNDS: usize = 9;
+const LOGS: usize = 1_000;
+/// Times that all messages are sent in one turn.
+const TIMES: usize = 20;
+const TURNS: usize = 15;
 
 /// Time of the clock, and CPU time of this thread.
 type Cost = (Duration, Duration);
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for size in [200, 500, 1000, 1400] {
+    for limit in ["udp-mtu", "rsyslog"] {
+        let frames = messages(size::preset(limit).unwrap());
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = receiver.local_addr().unwrap();
         let target =
             Target { scheme: Scheme::Udp, host: address.ip().to_string(), port: address.port() };
-        let mut frames = Frames::new();
-        let message = vec![b'x'; size];
-        (0..MESSAGES).for_each(|_| frames.push(|buf| buf.extend_from_slice(&message)));
-
         let single = UdpSocket::bind("127.0.0.1:0").unwrap();
         single.connect(address).unwrap();
         let settings = UdpSettings { max_rate: 0, ..UdpSettings::default() };
@@ -40,18 +46,23 @@ fn main() {
         runtime.block_on(batched.send([&b"x"[..]])).unwrap();
 
         let (mut one_by_one, mut together) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..TURNS {
             one_by_one.push(cost(|| {
-                for frame in frames.iter() {
-                    single.send(frame).unwrap();
+                for _ in 0..TIMES {
+                    frames.iter().for_each(|frame| drop(single.send(frame).unwrap()));
                 }
             }));
-            together.push(cost(|| runtime.block_on(batched.write(&frames)).unwrap()));
+            together.push(cost(|| {
+                for _ in 0..TIMES {
+                    runtime.block_on(batched.write(&frames)).unwrap();
+                }
+            }));
         }
         let (one_by_one, together) = (median(one_by_one), median(together));
-        let rate = |cost: Duration| MESSAGES as f64 / cost.as_secs_f64();
+        let rate = |cost: Duration| (LOGS * TIMES) as f64 / cost.as_secs_f64();
         println!(
-            "{size} octets: single {:.0}/s, batched {:.0}/s, {:.2} times; per CPU second {:.2} times",
+            "{limit}, {} octets on average: single {:.0}/s, batched {:.0}/s, {:.2} times; per CPU second {:.2} times",
+            frames.len() / LOGS,
             rate(one_by_one.0),
             rate(together.0),
             rate(together.0) / rate(one_by_one.0),
@@ -60,10 +71,50 @@ fn main() {
     }
 }
 
+/// WAF logs as messages of at most `max_bytes`.
+fn messages(max_bytes: usize) -> Frames {
+    let groups = LogGroupList { log_groups: vec![Waf::new(1).group(0, 0, LOGS)] }.encode_to_vec();
+    let mut formatter = Formatter::new(FormatSettings {
+        hostname: "relay".to_owned(),
+        app_name: "waf".to_owned(),
+        max_bytes,
+        oversize: Oversize::Shrink,
+        ..FormatSettings::default()
+    })
+    .unwrap();
+    let mut frames = Frames::new();
+    for group in walk::groups(&groups).flatten() {
+        for (index, log) in (0..).zip(group.logs()) {
+            let fields: Vec<_> = log.fields().collect();
+            let line = LogLine {
+                time: log.time,
+                time_ns: log.time_ns,
+                topic: group.topic,
+                source: group.source,
+                tags: &[],
+                fields: &fields,
+                identity: Identity {
+                    source: "waf-project/waf-logstore",
+                    shard: 0,
+                    cursor: "MTcwOTIxMDA5Ng==",
+                    index,
+                    approximate: false,
+                },
+                origin: None,
+                replay: None,
+                severity: None,
+            };
+            frames.push(|out| drop(formatter.format(&line, out)));
+        }
+    }
+    assert_eq!(frames.count(), LOGS);
+    frames
+}
+
 fn cost(run: impl FnOnce()) -> Cost {
     let cpu = || {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+        let spent = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Duration::from_nanos(spent.split(' ').next().unwrap().parse().unwrap())
     };
     let (clock, before) = (Instant::now(), cpu());
     run();

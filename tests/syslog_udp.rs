@@ -27,11 +27,12 @@ async fn pair(address: &str) -> (UdpSocket, UdpConnection) {
     (server, connection)
 }
 
-/// Messages of different sizes, numbered.
+/// Messages, numbered: runs of one size, a shorter one behind some, longer ones, all mixed.
 fn numbered(numbers: std::ops::Range<usize>) -> Frames {
     let mut frames = Frames::new();
     for n in numbers {
-        let text = format!("<13>{n} {}", "x".repeat(n * 37 % 300));
+        let size = if n % 7 < 4 { n / 7 * 37 % 300 } else { n * 37 % 300 };
+        let text = format!("<13>{n:06} {}", "x".repeat(size));
         frames.push(|buf| buf.extend_from_slice(text.as_bytes()));
     }
     frames
@@ -62,6 +63,26 @@ async fn batches_keep_sizes_borders_and_order_on_both_families() {
         timeout(Duration::from_millis(1), connection.idle()).await.expect_err("nothing is wrong");
         connection.drain(Duration::ZERO).await.unwrap();
     }
+}
+
+/// Large ones fill what goes together; one that fits no datagram is told, whatever went with it.
+#[tokio::test]
+async fn large_and_empty_datagrams_keep_their_borders() {
+    let (server, mut connection) = pair("127.0.0.1:0").await;
+    let message = |size: usize| vec![b'x'; size];
+    let sizes = [30_000, 30_000, 30_000, 0, 0, 7, 7, 7, 7, 3, 65_507, 65_507, 1, 1];
+    for sizes in sizes.chunks(3) {
+        let messages: Vec<_> = sizes.iter().map(|size| message(*size)).collect();
+        in_time(connection.send(messages.iter().map(Vec::as_slice))).await.unwrap();
+        for message in &messages {
+            assert_eq!(receive(&server).await.len(), message.len());
+        }
+    }
+    let (small, large) = (message(9), message(65_508));
+    let frames = [&small[..], &small, &large, &large, &small];
+    let error = in_time(connection.send(frames)).await.unwrap_err();
+    assert!(matches!(error, SendError::TooLarge { size: 65_508, sent: 2, .. }), "{error:?}");
+    assert_eq!(receive(&server).await, small);
 }
 
 #[tokio::test]

@@ -25,11 +25,20 @@ pub(super) fn path_info<S>(_socket: &S) -> io::Result<Option<PathInfo>> {
 pub(super) const BATCH: usize = 1;
 
 /// Sends the first datagram over a connected socket.
-pub(super) fn send_many(socket: &impl AsFd, datagrams: &[&[u8]]) -> io::Result<usize> {
+pub(super) fn send_many(
+    socket: &impl AsFd,
+    datagrams: &[&[u8]],
+    _segment: usize,
+) -> io::Result<usize> {
     match datagrams.first() {
         Some(first) => socket2::SockRef::from(socket).send(first).map(|_| 1),
         None => Ok(0),
     }
+}
+
+/// No datagrams are sent together.
+pub(super) fn largest_segment(_socket: &impl AsFd, _v6: bool) -> usize {
+    0
 }
 
 /// There is no error queue: an answer shows up at a later call.

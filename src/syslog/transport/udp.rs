@@ -67,6 +67,8 @@ pub struct UdpConnection {
     bucket: TokenBucket,
     /// Datagrams of one call.
     batch: usize,
+    /// Largest datagram that passes through the system together with others; 0 for none.
+    segment: usize,
     /// Whether the next datagram is the first one to this address.
     probing: bool,
     written: u64,
@@ -187,9 +189,17 @@ impl UdpConnection {
         for (current, &peer) in peers.iter().enumerate() {
             match open(peer).await {
                 Ok(socket) => {
-                    let batch = batch(&socket, peer);
-                    let (probing, written) = (true, 0);
-                    return Ok(Self { socket, peers, current, bucket, batch, probing, written });
+                    let (batch, segment) = batch(&socket, peer);
+                    return Ok(Self {
+                        socket,
+                        peers,
+                        current,
+                        bucket,
+                        batch,
+                        segment,
+                        probing: true,
+                        written: 0,
+                    });
                 }
                 Err(error) => attempts.push(error),
             }
@@ -204,10 +214,14 @@ impl UdpConnection {
         loop {
             let taken = self
                 .socket
-                .async_io(Interest::WRITABLE, || kernel::send_many(&self.socket, frames))
+                .async_io(Interest::WRITABLE, || {
+                    kernel::send_many(&self.socket, frames, self.segment)
+                })
                 .await;
             match taken {
                 Ok(taken) => return Ok(taken),
+                // The path cannot do it, or takes less than it did: one by one from now on.
+                Err(error) if self.segment > 0 && is_about_segments(&error) => self.segment = 0,
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(1));
@@ -268,7 +282,7 @@ impl UdpConnection {
             for step in 1..self.peers.len() {
                 let next = (self.current + step) % self.peers.len();
                 if let Ok(socket) = open(self.peers[next]).await {
-                    self.batch = batch(&socket, self.peers[next]);
+                    (self.batch, self.segment) = batch(&socket, self.peers[next]);
                     self.socket = socket;
                     self.current = next;
                     break;
@@ -291,10 +305,22 @@ async fn open(peer: SocketAddr) -> Result<UdpSocket, SendError> {
     bind_and_connect(peer).await.map_err(failed)
 }
 
-/// How many datagrams one call may take: one where the socket cannot keep the answers that come
-/// in the middle of it.
-fn batch(socket: &UdpSocket, peer: SocketAddr) -> usize {
-    if kernel::keep_errors(socket, peer.is_ipv6()) { kernel::BATCH } else { 1 }
+/// How many datagrams one call may take, one where the socket cannot keep the answers that come
+/// in the middle of it; and how large they may be to go together.
+fn batch(socket: &UdpSocket, peer: SocketAddr) -> (usize, usize) {
+    if kernel::keep_errors(socket, peer.is_ipv6()) {
+        (kernel::BATCH, kernel::largest_segment(socket, peer.is_ipv6()))
+    } else {
+        (1, 0)
+    }
+}
+
+/// Whether an error may come of sending datagrams together. A refusal does not.
+fn is_about_segments(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP)
+    )
 }
 
 async fn bind_and_connect(peer: SocketAddr) -> io::Result<UdpSocket> {
