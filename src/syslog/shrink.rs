@@ -57,11 +57,7 @@ pub(super) fn rooms(values: &[Value<'_>], mut excess: usize) -> Option<Vec<usize
 
 /// The longest beginning of a value that takes at most `room` octets as `written` counts
 /// them, and ends between characters. No value is shorter written than it is.
-pub(super) fn prefix<'a>(
-    value: &'a [u8],
-    room: usize,
-    written: impl Fn(&[u8]) -> usize,
-) -> &'a [u8] {
+pub(super) fn prefix(value: &[u8], room: usize, written: impl Fn(&[u8]) -> usize) -> &[u8] {
     let (mut low, mut high) = (0, room.min(value.len()));
     while low < high {
         let middle = low + (high - low).div_ceil(2);

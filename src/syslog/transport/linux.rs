@@ -233,8 +233,8 @@ pub(super) fn next_bounce(socket: &impl AsFd) -> io::Result<Option<Bounce>> {
             let kind = (header.cmsg_level, header.cmsg_type);
             let answers =
                 [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)];
-            let least = libc::CMSG_LEN(size_of::<libc::sock_extended_err>() as u32) as usize;
-            if answers.contains(&kind) && header.cmsg_len as usize >= least {
+            let least = libc::CMSG_LEN(size_of::<libc::sock_extended_err>() as u32) as _;
+            if answers.contains(&kind) && header.cmsg_len >= least {
                 let data = libc::CMSG_DATA(at).cast::<libc::sock_extended_err>();
                 found = Some(data.read_unaligned());
                 break;
