@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::log_filter::LogFilter;
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
 use crate::spool::{Retention, StartAt};
 use crate::syslog::{
-    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, PacingSettings, Proof,
-    Scheme, Severity, Target,
+    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, Oversize,
+    PacingSettings, Proof, Scheme, Severity, Target,
 };
 
 /// Everything the relay needs to run.
@@ -269,6 +270,12 @@ pub struct Destination {
     pub drain_idle: Duration,
     /// Messages a second on UDP.
     pub udp_max_rate: u32,
+    /// Longest message in octets, without its framing.
+    pub max_message: usize,
+    /// What becomes of a longer one.
+    pub oversize: Oversize,
+    /// Which logs it gets, and how grave each is.
+    pub filter: LogFilter,
 }
 
 impl Destination {
@@ -301,6 +308,9 @@ impl Destination {
             drain_bytes: 16 << 20,
             drain_idle: Duration::from_secs(2),
             udp_max_rate: 2000,
+            max_message: 8_096,
+            oversize: Oversize::Shrink,
+            filter: LogFilter::default(),
         }
     }
 }
