@@ -79,6 +79,14 @@ impl Connection {
         }
     }
 
+    /// Bytes that the receiver's kernel has not taken, where that is told.
+    pub(crate) fn queued(&mut self) -> Result<Option<u64>, SendError> {
+        match &mut self.transport {
+            Transport::Tcp(connection) => Ok(connection.sample()?.queued),
+            Transport::Udp { .. } => Ok(None),
+        }
+    }
+
     /// Whether the window of the receiver can be seen.
     pub(crate) fn tells_window(&mut self) -> bool {
         match &mut self.transport {
