@@ -1,0 +1,3 @@
+//! RELP, the syslog transport that acknowledges every message.
+
+pub mod frame;
