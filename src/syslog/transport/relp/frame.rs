@@ -22,7 +22,7 @@
 //!
 //! What is read may have the space before an empty DATA, which some servers write.
 
-use std::io::Write;
+use crate::syslog::decimal;
 
 /// Octets of DATA that are taken from a server, and that a server of the reference
 /// implementation takes of a message.
@@ -85,8 +85,11 @@ impl FrameError {
 /// Appends one frame to `out`. `txnr` is at most [`LAST_TXNR`], `command` is letters.
 pub fn append(txnr: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
     debug_assert!(txnr <= LAST_TXNR && data.len() <= LAST_TXNR as usize);
-    // Writing to memory does not fail.
-    let _ = write!(out, "{txnr} {command} {}", data.len());
+    decimal::plain(txnr as usize, out);
+    out.push(b' ');
+    out.extend_from_slice(command.as_bytes());
+    out.push(b' ');
+    decimal::plain(data.len(), out);
     if !data.is_empty() {
         out.push(b' ');
         out.extend_from_slice(data);
