@@ -9,6 +9,7 @@ mod linux;
 mod path_watch;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+mod socket;
 mod tcp;
 mod token_bucket;
 mod udp;
