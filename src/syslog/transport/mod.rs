@@ -10,6 +10,7 @@ mod path_watch;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 pub mod relp;
+mod socket;
 mod tcp;
 mod token_bucket;
 mod udp;
