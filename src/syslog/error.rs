@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::target::Target;
+use super::transport::relp::session::SessionError;
 
 /// Why sending failed. Whatever was not confirmed before is to be sent again on the next
 /// connection. [`Self::code`] is stable and used in logs, metrics and docs.
@@ -94,6 +95,41 @@ pub enum SendError {
         /// Time without progress.
         stalled: Duration,
     },
+    /// The peer does not speak RELP, or refuses to speak it with us.
+    #[error(
+        "no RELP session with {peer}; check that this is the port of a RELP receiver, and its log"
+    )]
+    Relp {
+        /// The receiver.
+        peer: SocketAddr,
+        /// What it did.
+        source: SessionError,
+    },
+    /// A RELP server did not take a message. It is to be sent alone, or kept aside.
+    #[error("{peer} refused message {index} of the connection: {status} {text}")]
+    MessageRefused {
+        /// The receiver.
+        peer: SocketAddr,
+        /// Which message, the first of the connection being 0.
+        index: u64,
+        /// Status code, 500 as a rule.
+        status: u16,
+        /// The server's words, made printable and cut.
+        text: String,
+    },
+    /// A RELP server does not answer.
+    #[error(
+        "{peer} has not answered for {} s, {messages} messages wait for it; check what holds the receiver up (a full queue, a blocked output)",
+        .waited.as_secs_f64()
+    )]
+    Unacknowledged {
+        /// The receiver.
+        peer: SocketAddr,
+        /// Messages without an answer; 0 while a session is opened.
+        messages: u64,
+        /// Time without an answer.
+        waited: Duration,
+    },
     /// A message does not fit a datagram. It was not sent.
     #[error(
         "a message of {size} bytes does not fit a datagram to {peer}; lower the size limit of this destination or use tcp://"
@@ -135,6 +171,9 @@ impl SendError {
             Self::ClosedByPeer { .. } => "syslog.closed_by_peer",
             Self::DeadPath { .. } | Self::Lost { .. } => "syslog.dead_path",
             Self::Stalled { .. } => "syslog.stalled",
+            Self::Relp { source, .. } => source.code(),
+            Self::MessageRefused { .. } => "syslog.message_refused",
+            Self::Unacknowledged { .. } => "syslog.unacknowledged",
             Self::TooLarge { .. } => "syslog.too_large",
             Self::Io { .. } => "syslog.io",
         }

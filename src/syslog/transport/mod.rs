@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use super::error::SendError;
 use super::target::Target;
 
+pub use relp::{RelpConnection, RelpSettings};
 pub use tcp::{DrainError, TcpConnection, TcpSettings};
 pub use token_bucket::TokenBucket;
 pub use udp::{UdpConnection, UdpSettings};

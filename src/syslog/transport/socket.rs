@@ -76,6 +76,11 @@ impl Socket {
         self.stream.try_read(buf)
     }
 
+    /// When the path is to be looked at again.
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
     /// Waits for the socket, or for the next look at the path. Cancel safe.
     pub(super) async fn wait(&self, interest: Interest) -> Result<(), SendError> {
         match timeout_at(self.next_look, self.stream.ready(interest)).await {

@@ -48,7 +48,7 @@ impl Default for Window {
 #[non_exhaustive]
 pub enum SessionError {
     /// What the peer sends is not RELP.
-    #[error("it sent something else than RELP: {0}")]
+    #[error("it sent something else than RELP")]
     Frame(#[from] FrameError),
     /// The server does not want us.
     #[error("it refused to open a session: {code} {text}")]
