@@ -41,6 +41,7 @@ pub(super) fn destination(
     let drain_bytes = reader.size("drain_bytes");
     let drain_idle = reader.span("drain_idle");
     let udp_max_rate = reader.number("udp_max_rate");
+    let relp_window = reader.number("relp_window");
     if let Ok(target) = &target {
         check_framing(&mut reader, target);
     }
@@ -65,6 +66,7 @@ pub(super) fn destination(
         drain_bytes: drain_bytes?,
         drain_idle: drain_idle?,
         udp_max_rate: udp_max_rate?,
+        relp_window: relp_window?,
     })
 }
 
@@ -109,13 +111,18 @@ fn required(reader: &mut Reader<'_>) -> Read<bool> {
 fn check_framing(reader: &mut Reader<'_>, target: &Target) {
     let table = reader.table;
     let place = table.place_of("framing");
-    if target.scheme != Scheme::Udp || place == Place::Nowhere {
+    let why = match target.scheme {
+        Scheme::Tcp => return,
+        Scheme::Udp => "a datagram holds one message and needs no framing",
+        Scheme::Relp => "RELP sets messages apart by itself",
+    };
+    if place == Place::Nowhere {
         return;
     }
-    let framing = table.shown("framing");
+    let (framing, scheme) = (table.shown("framing"), target.scheme);
     reader.reports.push(
-        Report::problem("config.conflict", format!("`{framing}` has no meaning on udp://"))
-            .at(&place, "a datagram holds one message and needs no framing")
+        Report::problem("config.conflict", format!("`{framing}` has no meaning on {scheme}://"))
+            .at(&place, why)
             .at(&table.place_of("to"), "the transport chosen here")
             .help(format!("remove `{framing}`, or send to tcp://")),
     );

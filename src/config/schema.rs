@@ -319,7 +319,7 @@ static DESTINATION: &[Key] = &[
         Derived("\"syslog\" when there is only one"),
         "Name, by which its place in the spool goes; needed where there are several.",
     ),
-    address("to", "Receiver: udp://HOST[:514] or tcp://HOST[:1468]."),
+    address("to", "Receiver: relp://HOST[:2514], tcp://HOST[:1468] or udp://HOST[:514]."),
     text(
         "framing",
         Derived("octet-counting; lf for format \"sample\""),
@@ -351,14 +351,25 @@ static DESTINATION: &[Key] = &[
     },
     span("timeout", 100, HOUR, "10 s", "Time for a connection attempt, and for a drain's answer."),
     span("settle", 0, HOUR, "2 s", "How long proven logs are kept before they are let go."),
-    span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://)."),
-    size("drain_bytes", 1024..=u64::MAX, "16 MiB", "Most bytes between two drains (tcp://)."),
-    span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://)."),
+    span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://, relp://)."),
+    size(
+        "drain_bytes",
+        1024..=u64::MAX,
+        "16 MiB",
+        "Most bytes between two drains (tcp://, relp://).",
+    ),
+    span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://, relp://)."),
     Key {
         name: "udp_max_rate",
         kind: Kind::Number(1..=1_000_000),
         default: Text("2000"),
         doc: "Most messages a second (udp://).",
+    },
+    Key {
+        name: "relp_window",
+        kind: Kind::Number(1..=100_000),
+        default: Text("1024"),
+        doc: "Most messages under way without an acknowledgement (relp://).",
     },
 ];
 

@@ -250,6 +250,8 @@ pub struct Destination {
     pub drain_idle: Duration,
     /// Messages a second on UDP.
     pub udp_max_rate: u32,
+    /// Messages under way without an acknowledgement on RELP.
+    pub relp_window: u32,
 }
 
 impl Destination {
@@ -274,6 +276,7 @@ impl Destination {
             drain_bytes: 16 << 20,
             drain_idle: Duration::from_secs(2),
             udp_max_rate: 2000,
+            relp_window: 1024,
         }
     }
 }

@@ -18,6 +18,7 @@ use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
 use crate::spool::{self, BatchHeader, Item, Origin, Position, Spool, StoredBatch};
+use crate::syslog::transport::relp;
 use crate::syslog::{
     FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError, Severity,
 };
@@ -59,7 +60,7 @@ pub(crate) fn spawn(
         formatter: formatter(&destination, destination.severity).map_err(std::io::Error::other)?,
         notices: formatter(&destination, NOTICE).map_err(std::io::Error::other)?,
         framing: match destination.target.scheme {
-            Scheme::Udp => None,
+            Scheme::Udp | Scheme::Relp => None,
             Scheme::Tcp => Some(destination.framing),
         },
         spool: feed.spool,
@@ -366,6 +367,7 @@ fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter,
         max_bytes: match destination.target.scheme {
             Scheme::Udp => MAX_UDP,
             Scheme::Tcp => MAX_TCP,
+            Scheme::Relp => relp::frame::MAX_ANSWER,
         },
     })
 }

@@ -204,19 +204,19 @@ impl SendError {
 #[non_exhaustive]
 pub enum TargetError {
     /// Nothing before `://`.
-    #[error("`{text}` has no scheme; write udp://HOST:PORT or tcp://HOST:PORT")]
+    #[error("`{text}` has no scheme; write relp://, tcp:// or udp:// and HOST:PORT")]
     NoScheme {
         /// What was written.
         text: String,
     },
     /// A transport that exists, but not here.
-    #[error("`{scheme}://` is not available in this version; use tcp:// or udp://")]
+    #[error("`{scheme}://` is not available in this version; use relp://, tcp:// or udp://")]
     NotAvailable {
         /// What was written, in lower case.
         scheme: String,
     },
     /// Not a transport.
-    #[error("`{scheme}` is not a syslog transport; use tcp:// or udp://")]
+    #[error("`{scheme}` is not a syslog transport; use relp://, tcp:// or udp://")]
     UnknownScheme {
         /// What was written.
         scheme: String,
