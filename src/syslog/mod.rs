@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod drain_plan;
 pub mod error;
 pub mod framing;
+pub mod fuzz;
 pub mod message;
 pub mod rfc5424;
 mod sample;
