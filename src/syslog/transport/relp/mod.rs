@@ -217,6 +217,7 @@ impl RelpConnection {
     /// Reads or writes something, or looks at the path. Cancel safe.
     async fn step(&mut self) -> Result<(), SendError> {
         self.socket.look_if_due(self.taken < self.out.len())?;
+        self.session.check().map_err(|error| self.session_error(error))?;
         self.look_at_answers()?;
         let next_look = self.socket.next_look();
         match timeout_at(next_look, poll_fn(|cx| self.poll_step(cx))).await {

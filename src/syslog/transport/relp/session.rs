@@ -130,6 +130,7 @@ pub struct Session {
     first: u32,
     bytes: usize,
     proven: u64,
+    failed: Option<SessionError>,
 }
 
 impl Session {
@@ -150,6 +151,7 @@ impl Session {
             first: after(txnr),
             bytes: 0,
             proven: 0,
+            failed: None,
         }
     }
 
@@ -206,13 +208,23 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError`]; what was acknowledged before it in the same bytes counts. The
-    /// session is over then.
+    /// session is over then, and nothing is taken any more.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        self.check()?;
         let mut reader = std::mem::replace(&mut self.reader, FrameReader::new(MAX_ANSWER));
         reader.push(bytes);
         let taken = self.take_all(&mut reader);
         self.reader = reader;
+        self.failed = taken.clone().err();
         taken
+    }
+
+    /// The error that ended the session, if one has.
+    ///
+    /// # Errors
+    /// What [`Self::receive`] said.
+    pub fn check(&self) -> Result<(), SessionError> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     fn take_all(&mut self, reader: &mut FrameReader) -> Result<(), SessionError> {
