@@ -1,4 +1,4 @@
-//! Carrying framed messages to a receiver, over UDP and TCP.
+//! Carrying framed messages to a receiver, over UDP, TCP and TLS.
 //!
 //! A transport knows nothing of positions and never retries: it sends, watches the peer, and
 //! says precisely how a connection ended. What that proves is decided in
@@ -11,6 +11,7 @@ mod path_watch;
 mod portable;
 mod socket;
 mod tcp;
+pub mod tls;
 mod token_bucket;
 mod udp;
 
@@ -29,6 +30,7 @@ use super::error::SendError;
 use super::target::Target;
 
 pub use tcp::{DrainError, TcpConnection, TcpSettings};
+pub use tls::{TlsConnection, TlsProfile, TlsSettings};
 pub use token_bucket::TokenBucket;
 pub use udp::{UdpConnection, UdpSettings};
 
