@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::target::Target;
 use super::transport::relp::session::SessionError;
+use super::transport::tls::TlsError;
 
 /// Why sending failed. Whatever was not confirmed before is to be sent again on the next
 /// connection. [`Self::code`] is stable and used in logs, metrics and docs.
@@ -142,6 +143,9 @@ pub enum SendError {
         /// Messages of the same call that were sent before it.
         sent: usize,
     },
+    /// The connection is not, or no longer, encrypted and trusted.
+    #[error(transparent)]
+    Tls(Box<TlsError>),
     /// Anything else the system reported.
     #[error("cannot {action} {peer}")]
     Io {
@@ -175,6 +179,7 @@ impl SendError {
             Self::MessageRefused { .. } => "syslog.message_refused",
             Self::Unacknowledged { .. } => "syslog.unacknowledged",
             Self::TooLarge { .. } => "syslog.too_large",
+            Self::Tls(error) => error.code(),
             Self::Io { .. } => "syslog.io",
         }
     }
@@ -196,6 +201,12 @@ impl SendError {
             | Kind::PermissionDenied => Self::Unreachable { peer, source },
             _ => Self::Io { action, peer, source },
         }
+    }
+}
+
+impl From<TlsError> for SendError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(Box::new(error))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Carrying framed messages to a receiver, over UDP and TCP.
+//! Carrying framed messages to a receiver, over UDP, TCP and TLS.
 //!
 //! A transport knows nothing of positions and never retries: it sends, watches the peer, and
 //! says precisely how a connection ended. What that proves is decided in
@@ -12,6 +12,7 @@ mod portable;
 pub mod relp;
 mod socket;
 mod tcp;
+pub mod tls;
 mod token_bucket;
 mod udp;
 
@@ -31,6 +32,7 @@ use super::target::Target;
 
 pub use relp::{RelpConnection, RelpSettings};
 pub use tcp::{DrainError, TcpConnection, TcpSettings};
+pub use tls::{TlsConnection, TlsProfile, TlsSettings};
 pub use token_bucket::TokenBucket;
 pub use udp::{UdpConnection, UdpSettings};
 

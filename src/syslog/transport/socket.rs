@@ -64,6 +64,17 @@ impl Socket {
         self.written
     }
 
+    /// When the path is to be looked at next.
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    /// Leaves what is under way to the kernel when dropped, for a connection on which nothing
+    /// of ours can be lost.
+    pub(super) fn keep_on_drop(&mut self) {
+        self.reset_on_drop = false;
+    }
+
     /// Hands some of `bytes` to the kernel, as far as it takes them now.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = self.stream.try_write(bytes)?;
@@ -74,11 +85,6 @@ impl Socket {
     /// Reads what is there, at most `buf`; 0 is the peer's end.
     pub(super) fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.stream.try_read(buf)
-    }
-
-    /// When the path is to be looked at again.
-    pub(super) fn next_look(&self) -> Instant {
-        self.next_look
     }
 
     /// Waits for the socket, or for the next look at the path. Cancel safe.
