@@ -5,20 +5,21 @@
 //! else is acknowledged. What an acknowledgement means is the server's matter: rsyslog says
 //! 200 when the message is in its queue, in memory unless configured otherwise.
 
+mod carrier;
 pub mod frame;
 pub mod session;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::carrier::Carrier;
 use self::session::{Session, SessionError, Window};
 use super::socket::{READS_PER_TURN, Socket};
+use super::tls::{TlsProfile, TlsSocket};
 use super::{DrainError, Frames, TcpSettings};
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
@@ -43,7 +44,7 @@ pub struct RelpSettings {
 /// to be sent again.
 #[derive(Debug)]
 pub struct RelpConnection {
-    socket: Socket,
+    carrier: Carrier,
     session: Session,
     settings: RelpSettings,
     /// Frames that the kernel has not taken: from `taken` on.
@@ -67,11 +68,30 @@ impl RelpConnection {
     /// RELP, [`SendError::Unacknowledged`] when it does not answer in time.
     pub async fn connect(target: &Target, settings: &RelpSettings) -> Result<Self, SendError> {
         let socket = Socket::connect(target, &settings.tcp).await?;
+        Self::open(Carrier::Plain(socket), settings).await
+    }
+
+    /// The same over TLS, with a handshake before the session, as rsyslog does it: there is no
+    /// change from plain to encrypted.
+    ///
+    /// # Errors
+    /// Those of [`Self::connect`], and [`SendError::Tls`]. Under TLS 1.3 the refusal of a
+    /// client certificate comes with the opening of the session or later.
+    pub async fn connect_tls(
+        target: &Target,
+        settings: &RelpSettings,
+        profile: &TlsProfile,
+    ) -> Result<Self, SendError> {
+        let socket = TlsSocket::connect(target, &settings.tcp, profile).await?;
+        Self::open(Carrier::Tls(Box::new(socket)), settings).await
+    }
+
+    async fn open(carrier: Carrier, settings: &RelpSettings) -> Result<Self, SendError> {
         let mut out = Vec::new();
         let session = Session::open(settings.window, &mut out);
         let now = Instant::now();
         let mut connection = Self {
-            socket,
+            carrier,
             session,
             settings: *settings,
             out,
@@ -92,7 +112,7 @@ impl RelpConnection {
 
     /// The address that took the connection.
     pub fn peer(&self) -> SocketAddr {
-        self.socket.peer()
+        self.carrier.peer()
     }
 
     /// How many messages were handed over.
@@ -178,13 +198,10 @@ impl RelpConnection {
         }
         // The proof is complete. What the server does with the rest cannot take it away.
         let deadline = Instant::now() + CLOSE_WITHIN.min(within);
-        match timeout_at(deadline, self.close()).await {
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %self.peer(), %error, "the session has no good end")
-            }
-            Err(_) => {
-                tracing::debug!(peer = %self.peer(), "the server does not answer the end of the session")
-            }
+        let peer = self.peer();
+        match timeout_at(deadline, self.close(deadline)).await {
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "the session has no good end"),
+            Err(_) => tracing::debug!(%peer, "the server does not answer the end of the session"),
             Ok(Ok(())) => {}
         }
         Ok(())
@@ -203,23 +220,21 @@ impl RelpConnection {
     }
 
     /// Says `close`, waits for the answer, and ends the connection with the server.
-    async fn close(&mut self) -> Result<(), DrainError> {
+    async fn close(mut self, deadline: Instant) -> Result<(), DrainError> {
         self.session.close(&mut self.out);
         self.flushed = false;
         while !self.session.is_closed() {
             self.step().await?;
         }
-        self.socket.end_ours()?;
-        self.socket.read_to_end().await?;
-        self.socket.finish(Instant::now() + CLOSE_WITHIN).await
+        self.carrier.end(deadline).await
     }
 
     /// Reads or writes something, or looks at the path. Cancel safe.
     async fn step(&mut self) -> Result<(), SendError> {
-        self.socket.look_if_due(self.taken < self.out.len())?;
+        self.carrier.look_if_due(self.taken < self.out.len())?;
         self.session.check().map_err(|error| self.session_error(error))?;
         self.look_at_answers()?;
-        let next_look = self.socket.next_look();
+        let next_look = self.carrier.next_look();
         match timeout_at(next_look, poll_fn(|cx| self.poll_step(cx))).await {
             Ok(stepped) => stepped,
             Err(_) => Ok(()),
@@ -237,15 +252,11 @@ impl RelpConnection {
         let mut room = [0; 4096];
         let mut moved = false;
         for _ in 0..READS_PER_TURN {
-            let mut buf = ReadBuf::new(&mut room);
-            match Pin::new(&mut self.socket).poll_read(cx, &mut buf) {
+            match self.carrier.poll_read(cx, &mut room) {
                 Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Err(self.socket.error("read from", error)),
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => {
-                    return Err(SendError::ClosedByPeer { peer: self.peer() });
-                }
-                Poll::Ready(Ok(())) => {
-                    let received = self.session.receive(buf.filled());
+                Poll::Ready(Ok(0)) => return Err(self.carrier.ended()),
+                Poll::Ready(read) => {
+                    let received = self.session.receive(&room[..read?]);
                     received.map_err(|error| self.session_error(error))?;
                     moved = true;
                 }
@@ -258,27 +269,18 @@ impl RelpConnection {
         let mut moved = false;
         while self.taken < self.out.len() {
             let rest = &self.out[self.taken..];
-            match Pin::new(&mut self.socket).poll_write(cx, rest) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Err(error)) => return Err(self.socket.error("write to", error)),
-                Poll::Ready(Ok(taken)) => {
-                    self.taken += taken;
-                    self.flushed = false;
-                    moved = true;
-                }
-            }
+            let Poll::Ready(taken) = self.carrier.poll_write(cx, rest) else { return Ok(moved) };
+            self.taken += taken?;
+            self.flushed = false;
+            moved = true;
         }
         self.out.clear();
         self.taken = 0;
         if !self.flushed {
-            match Pin::new(&mut self.socket).poll_flush(cx) {
-                Poll::Pending => return Ok(moved),
-                Poll::Ready(Err(error)) => return Err(self.socket.error("write to", error)),
-                Poll::Ready(Ok(())) => {
-                    self.flushed = true;
-                    moved = true;
-                }
-            }
+            let Poll::Ready(flushed) = self.carrier.poll_flush(cx) else { return Ok(moved) };
+            flushed?;
+            self.flushed = true;
+            moved = true;
         }
         Ok(moved)
     }
