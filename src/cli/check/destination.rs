@@ -30,9 +30,8 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
             findings.note(
                 "a crash of the receiver",
                 &format!(
-                    "repeats at most {} or {} s of logs, whichever is less, and {} s more",
-                    output::size(destination.drain_bytes),
-                    destination.drain_every.as_secs(),
+                    "repeats at most {} logs that wait for an acknowledgement, and {} s of logs more",
+                    destination.relp_window,
                     destination.settle.as_secs()
                 ),
             );

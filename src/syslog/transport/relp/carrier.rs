@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -91,16 +92,16 @@ impl Carrier {
     }
 
     /// Ends our side and waits for the peer to end its own.
-    pub(super) async fn end(self, deadline: Instant) -> Result<(), DrainError> {
+    pub(super) async fn end(self, within: Duration) -> Result<(), DrainError> {
         match self {
             Self::Plain(mut socket) => {
                 socket.end_ours()?;
                 socket.read_to_end().await?;
-                socket.finish(deadline).await
+                socket.finish(within).await
             }
             Self::Tls(mut socket) => {
                 std::future::poll_fn(|cx| socket.poll_end(cx)).await?;
-                socket.finish(deadline).await
+                socket.finish(within).await
             }
         }
     }

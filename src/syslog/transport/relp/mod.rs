@@ -199,7 +199,7 @@ impl RelpConnection {
         // The proof is complete. What the server does with the rest cannot take it away.
         let deadline = Instant::now() + CLOSE_WITHIN.min(within);
         let peer = self.peer();
-        match timeout_at(deadline, self.close(deadline)).await {
+        match timeout_at(deadline, self.close()).await {
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the session has no good end"),
             Err(_) => tracing::debug!(%peer, "the server does not answer the end of the session"),
             Ok(Ok(())) => {}
@@ -220,13 +220,13 @@ impl RelpConnection {
     }
 
     /// Says `close`, waits for the answer, and ends the connection with the server.
-    async fn close(mut self, deadline: Instant) -> Result<(), DrainError> {
+    async fn close(mut self) -> Result<(), DrainError> {
         self.session.close(&mut self.out);
         self.flushed = false;
         while !self.session.is_closed() {
             self.step().await?;
         }
-        self.carrier.end(deadline).await
+        self.carrier.end(CLOSE_WITHIN).await
     }
 
     /// Reads or writes something, or looks at the path. Cancel safe.

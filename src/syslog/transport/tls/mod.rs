@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use super::socket::READS_PER_TURN;
 use super::{DrainError, TcpSettings};
@@ -132,16 +132,15 @@ impl TlsConnection {
     /// [`DrainError::Unanswered`] when `within` has passed, [`DrainError::Broken`] on every
     /// other end, also if the peer's end was there before ours.
     pub async fn drain(mut self, within: Duration) -> Result<(), DrainError> {
-        let deadline = Instant::now() + within;
         let ended = poll_fn(|cx| match self.poll_ended(cx) {
             Poll::Ready(error) => Poll::Ready(Err(error)),
             Poll::Pending => self.socket.poll_end(cx),
         });
-        match timeout_at(deadline, ended).await {
+        match timeout(within, ended).await {
             Ok(ended) => ended?,
-            Err(_) => return Err(self.socket.unanswered()),
+            Err(_) => return Err(self.socket.unanswered(within)),
         }
-        self.socket.finish(deadline).await
+        self.socket.finish(within).await
     }
 
     /// Resets the connection at once. What is in flight is thrown away.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -167,23 +167,23 @@ impl TlsSocket {
     /// As [`super::TlsConnection::drain`].
     pub(in crate::syslog::transport) async fn finish(
         mut self,
-        deadline: Instant,
+        within: Duration,
     ) -> Result<(), DrainError> {
         let ended = async {
             let mut buf = [0; 4096];
             while poll_fn(|cx| self.poll_read(cx, &mut buf)).await? > 0 {}
             self.stream.get_mut().0.read_to_end().await
         };
-        match timeout_at(deadline, ended).await {
+        match timeout(within, ended).await {
             Ok(ended) => ended?,
-            Err(_) => return Err(self.unanswered()),
+            Err(_) => return Err(self.unanswered(within)),
         }
-        self.stream.get_mut().0.finish(deadline).await
+        self.stream.get_mut().0.finish(within).await
     }
 
     /// See [`Socket::unanswered`].
-    pub(in crate::syslog::transport) fn unanswered(&mut self) -> DrainError {
-        self.stream.get_mut().0.unanswered()
+    pub(in crate::syslog::transport) fn unanswered(&mut self, within: Duration) -> DrainError {
+        self.stream.get_mut().0.unanswered(within)
     }
 
     /// What the peer's end is called while the connection is in use.
