@@ -9,7 +9,7 @@ use crate::syslog::transport::relp::session::Window;
 use crate::syslog::transport::{
     RelpConnection, RelpSettings, TcpConnection, TcpSettings, UdpConnection, UdpSettings,
 };
-use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError};
+use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError, Target};
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -24,8 +24,11 @@ enum Transport {
 }
 
 impl Connection {
-    pub(crate) async fn open(destination: &Destination) -> Result<Self, SendError> {
-        let target = &destination.target;
+    /// Connects to one of the receivers of `destination`.
+    pub(crate) async fn open(
+        destination: &Destination,
+        target: &Target,
+    ) -> Result<Self, SendError> {
         let tcp = TcpSettings {
             connect_timeout: destination.timeout,
             dead_after: destination.dead_after,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sls_relay::emulator::receiver::relp::{RelpMode, RelpReceiver};
+use sls_relay::emulator::sls::cursor_number;
+use sls_relay::sls::Cursor;
 
 use crate::pipeline::{Ends, Running, wait_for};
 
@@ -58,6 +60,27 @@ async fn a_server_that_ends_sessions_or_dies_with_what_it_acknowledged_loses_not
         relay.stop().await;
         assert_faithful(&ends);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_log_that_the_server_refuses_goes_into_the_quarantine() {
+    let ends = Ends::start(1, 400).await;
+    // The second log of the eighth group.
+    let number = cursor_number(&ends.emulator.begin_cursor(0).unwrap()).unwrap() + 7;
+    let cursor = Cursor::from_number(u64::try_from(number).unwrap());
+    let server = server(&ends);
+    server.set_mode(RelpMode::Refuse { text: format!("cursor=\"{cursor}\" idx=\"1\"") });
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings_to(dir.path(), &format!("relp://{}", server.addr()));
+    settings.destinations[0].settle = Duration::from_millis(20);
+    let relay = Running::start(settings).await;
+    wait_for("confirmation of the others", || relay.confirmed() == 399).await;
+    let quarantined =
+        relay.counters.snapshot().destinations.values().map(|d| d.quarantined).sum::<u64>();
+    assert_eq!(quarantined, 1);
+    relay.stop().await;
+    let report = ends.arrivals().report();
+    assert_eq!((report.lost, report.out_of_order, report.corrupted), (1, 0, 0), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
