@@ -1,10 +1,14 @@
 //! A `[[destination]]` table.
 
+use std::sync::Arc;
+
 use super::given::GivenTable;
 use super::read::{Read, Reader};
 use super::report::{Place, Report};
 use super::settings::Destination;
+use super::tls::tls;
 use super::value::{header_field, name, zone};
+use crate::syslog::transport::TlsProfile;
 use crate::syslog::{Format, FormatSettings, Framing, Scheme, SettingsError, Target};
 
 /// Reads one destination; `only` tells that there is no other, so that it needs no name.
@@ -41,6 +45,7 @@ pub(super) fn destination(
     let drain_bytes = reader.size("drain_bytes");
     let drain_idle = reader.span("drain_idle");
     let udp_max_rate = reader.number("udp_max_rate");
+    let tls = tls(&mut reader, target.as_ref().ok().map(|target| target.scheme));
     if let Ok(target) = &target {
         check_framing(&mut reader, target);
     }
@@ -65,13 +70,14 @@ pub(super) fn destination(
         drain_bytes: drain_bytes?,
         drain_idle: drain_idle?,
         udp_max_rate: udp_max_rate?,
+        tls: Arc::new(TlsProfile::new(tls?)),
     })
 }
 
 /// The sample's receivers read lines.
 fn default_framing(scheme: Scheme, format: Format) -> Framing {
     match (scheme, format) {
-        (Scheme::Tcp, Format::Sample) => Framing::Lf,
+        (Scheme::Tcp | Scheme::Tls, Format::Sample) => Framing::Lf,
         _ => Framing::default(),
     }
 }

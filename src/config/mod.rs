@@ -21,6 +21,7 @@ pub mod schema;
 mod settings;
 mod source;
 mod spool_key;
+mod tls;
 mod value;
 
 use std::io::Read as _;

@@ -319,11 +319,11 @@ static DESTINATION: &[Key] = &[
         Derived("\"syslog\" when there is only one"),
         "Name, by which its place in the spool goes; needed where there are several.",
     ),
-    address("to", "Receiver: udp://HOST[:514] or tcp://HOST[:1468]."),
+    address("to", "Receiver: udp://HOST[:514], tcp://HOST[:1468] or tls://HOST[:6514]."),
     text(
         "framing",
         Derived("octet-counting; lf for format \"sample\""),
-        "How messages are set apart on tcp://: octet-counting or lf.",
+        "How messages are set apart on tcp:// and tls://: octet-counting or lf.",
     ),
     text("format", Text("rfc5424"), "Format of messages: rfc5424 or sample."),
     text("separator", Text("||"), "What stands between two key=value pairs."),
@@ -351,15 +351,33 @@ static DESTINATION: &[Key] = &[
     },
     span("timeout", 100, HOUR, "10 s", "Time for a connection attempt, and for a drain's answer."),
     span("settle", 0, HOUR, "2 s", "How long proven logs are kept before they are let go."),
-    span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://)."),
-    size("drain_bytes", 1024..=u64::MAX, "16 MiB", "Most bytes between two drains (tcp://)."),
-    span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://)."),
+    span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://, tls://)."),
+    size(
+        "drain_bytes",
+        1024..=u64::MAX,
+        "16 MiB",
+        "Most bytes between two drains (tcp://, tls://).",
+    ),
+    span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://, tls://)."),
     Key {
         name: "udp_max_rate",
         kind: Kind::Number(1..=1_000_000),
         default: Text("2000"),
         doc: "Most messages a second (udp://).",
     },
+    path(
+        "ca_file",
+        Absent,
+        "PEM file of authorities to believe in place of the system's (tls://).",
+    ),
+    text("server_name", Derived("the host of to"), "Name the certificate must be for (tls://)."),
+    text(
+        "fingerprints",
+        Absent,
+        "Certificates to accept in place of any check, comma-separated: sha-256:AA:BB:... (tls://).",
+    ),
+    path("client_cert_file", Absent, "PEM file of our own certificate and its chain (tls://)."),
+    path("client_key_file", Absent, "PEM file of its private key (tls://)."),
 ];
 
 static LOG: &[Key] = &[

@@ -1,10 +1,12 @@
 //! What the configuration means: every value checked, every default filled in.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
 use crate::spool::Retention;
+use crate::syslog::transport::{TlsProfile, TlsSettings};
 use crate::syslog::{Facility, Format, Framing, Severity, Target};
 
 /// Everything the relay needs to run.
@@ -218,7 +220,7 @@ pub struct Destination {
     pub name: String,
     /// Transport and address.
     pub target: Target,
-    /// Framing on TCP.
+    /// Framing on TCP and TLS.
     pub framing: Framing,
     /// Message format.
     pub format: Format,
@@ -250,6 +252,9 @@ pub struct Destination {
     pub drain_idle: Duration,
     /// Messages a second on UDP.
     pub udp_max_rate: u32,
+    /// Whom to believe on TLS, and who we are; of no meaning elsewhere. Copies of this
+    /// destination share what was read from files.
+    pub tls: Arc<TlsProfile>,
 }
 
 impl Destination {
@@ -274,6 +279,7 @@ impl Destination {
             drain_bytes: 16 << 20,
             drain_idle: Duration::from_secs(2),
             udp_max_rate: 2000,
+            tls: Arc::new(TlsProfile::new(TlsSettings::default())),
         }
     }
 }

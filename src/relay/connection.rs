@@ -4,23 +4,28 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::Destination;
-use crate::syslog::transport::{TcpConnection, TcpSettings, UdpConnection, UdpSettings};
+use crate::syslog::transport::{
+    TcpConnection, TcpSettings, TlsConnection, UdpConnection, UdpSettings,
+};
 use crate::syslog::{DrainError, Frames, Scheme, SendError};
 
 /// An open connection.
 pub(crate) enum Connection {
     Tcp(TcpConnection),
+    // Sessions are large.
+    Tls(Box<TlsConnection>),
     Udp(UdpConnection),
 }
 
 impl Connection {
     pub(crate) async fn open(destination: &Destination) -> Result<Self, SendError> {
         let target = &destination.target;
+        let tcp = TcpSettings { connect_timeout: destination.timeout, ..TcpSettings::default() };
         Ok(match target.scheme {
-            Scheme::Tcp => {
-                let settings =
-                    TcpSettings { connect_timeout: destination.timeout, ..TcpSettings::default() };
-                Self::Tcp(TcpConnection::connect(target, &settings).await?)
+            Scheme::Tcp => Self::Tcp(TcpConnection::connect(target, &tcp).await?),
+            Scheme::Tls => {
+                let connect = TlsConnection::connect(target, &tcp, &destination.tls);
+                Self::Tls(Box::new(Box::pin(connect).await?))
             }
             Scheme::Udp => {
                 let settings =
@@ -38,6 +43,7 @@ impl Connection {
     pub(crate) fn peer(&self) -> SocketAddr {
         match self {
             Self::Tcp(connection) => connection.peer(),
+            Self::Tls(connection) => connection.peer(),
             Self::Udp(connection) => connection.peer(),
         }
     }
@@ -45,6 +51,7 @@ impl Connection {
     pub(crate) async fn write(&mut self, frames: &Frames) -> Result<(), SendError> {
         match self {
             Self::Tcp(connection) => connection.write(frames.as_bytes()).await,
+            Self::Tls(connection) => connection.write(frames.as_bytes()).await,
             Self::Udp(connection) => {
                 let mut sent = 0;
                 while let Err(error) = connection.send(frames.iter().skip(sent)).await {
@@ -65,6 +72,7 @@ impl Connection {
     pub(crate) async fn idle(&mut self) -> SendError {
         match self {
             Self::Tcp(connection) => connection.idle().await,
+            Self::Tls(connection) => connection.idle().await,
             Self::Udp(connection) => connection.idle().await,
         }
     }
@@ -72,13 +80,16 @@ impl Connection {
     pub(crate) async fn drain(self, timeout: Duration) -> Result<(), DrainError> {
         match self {
             Self::Tcp(connection) => connection.drain(timeout).await,
+            Self::Tls(connection) => connection.drain(timeout).await,
             Self::Udp(_) => Ok(()),
         }
     }
 
     pub(crate) fn abort(self) {
-        if let Self::Tcp(connection) = self {
-            connection.abort();
+        match self {
+            Self::Tcp(connection) => connection.abort(),
+            Self::Tls(connection) => connection.abort(),
+            Self::Udp(_) => {}
         }
     }
 }

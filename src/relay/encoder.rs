@@ -60,7 +60,7 @@ pub(crate) fn spawn(
         notices: formatter(&destination, NOTICE).map_err(std::io::Error::other)?,
         framing: match destination.target.scheme {
             Scheme::Udp => None,
-            Scheme::Tcp => Some(destination.framing),
+            Scheme::Tcp | Scheme::Tls => Some(destination.framing),
         },
         spool: feed.spool,
         replay: feed.replay,
@@ -365,7 +365,7 @@ fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter,
         zone: destination.zone.clone(),
         max_bytes: match destination.target.scheme {
             Scheme::Udp => MAX_UDP,
-            Scheme::Tcp => MAX_TCP,
+            Scheme::Tcp | Scheme::Tls => MAX_TCP,
         },
     })
 }

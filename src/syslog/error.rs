@@ -176,19 +176,19 @@ impl From<TlsError> for SendError {
 #[non_exhaustive]
 pub enum TargetError {
     /// Nothing before `://`.
-    #[error("`{text}` has no scheme; write udp://HOST:PORT or tcp://HOST:PORT")]
+    #[error("`{text}` has no scheme; write udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT")]
     NoScheme {
         /// What was written.
         text: String,
     },
     /// A transport that exists, but not here.
-    #[error("`{scheme}://` is not available in this version; use tcp:// or udp://")]
+    #[error("`{scheme}://` is not available in this version; use tcp://, tls:// or udp://")]
     NotAvailable {
         /// What was written, in lower case.
         scheme: String,
     },
     /// Not a transport.
-    #[error("`{scheme}` is not a syslog transport; use tcp:// or udp://")]
+    #[error("`{scheme}` is not a syslog transport; use tcp://, tls:// or udp://")]
     UnknownScheme {
         /// What was written.
         scheme: String,

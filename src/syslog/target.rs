@@ -1,5 +1,5 @@
 //! Where a destination listens, as the configuration writes it: `udp://host:514`,
-//! `tcp://host:1468`, `tcp://[2001:db8::1]:1468`.
+//! `tcp://host:1468`, `tls://host:6514`, `tcp://[2001:db8::1]:1468`.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -15,6 +15,8 @@ pub enum Scheme {
     Udp,
     /// A stream of frames (RFC 6587). A drain proves what was read.
     Tcp,
+    /// The same, encrypted (RFC 5425).
+    Tls,
 }
 
 impl Scheme {
@@ -23,10 +25,20 @@ impl Scheme {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 
-    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP.
+    /// Whether certificates are shown and messages encrypted.
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp => false,
+            Self::Tls => true,
+        }
+    }
+
+    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP,
+    /// 6514 for TLS (RFC 5425 section 4.1).
     ///
     /// No port is registered for syslog over plain TCP: 514/tcp belongs to `rsh`, and
     /// 1468 is what most receivers of this kind listen on.
@@ -34,6 +46,7 @@ impl Scheme {
         match self {
             Self::Udp => 514,
             Self::Tcp => 1468,
+            Self::Tls => 6514,
         }
     }
 }
@@ -87,9 +100,8 @@ fn parse_scheme(text: &str) -> Result<Scheme, TargetError> {
     match text.to_ascii_lowercase().as_str() {
         "udp" => Ok(Scheme::Udp),
         "tcp" => Ok(Scheme::Tcp),
-        name @ ("tls" | "relp" | "relp+tls") => {
-            Err(TargetError::NotAvailable { scheme: name.to_owned() })
-        }
+        "tls" => Ok(Scheme::Tls),
+        name @ ("relp" | "relp+tls") => Err(TargetError::NotAvailable { scheme: name.to_owned() }),
         _ => Err(TargetError::UnknownScheme { scheme: text.to_owned() }),
     }
 }
@@ -161,6 +173,7 @@ mod tests {
         assert_eq!(parse("udp://siem").port, 514);
         assert_eq!(parse("tcp://siem").port, 1468);
         assert_eq!(parse("tcp://[::1]").port, 1468);
+        assert_eq!(parse("tls://siem").port, 6514);
     }
 
     #[test]
@@ -177,7 +190,7 @@ mod tests {
 
     #[test]
     fn planned_schemes_are_named_as_not_available() {
-        for scheme in ["tls", "relp", "relp+tls", "TLS"] {
+        for scheme in ["relp", "relp+tls", "RELP"] {
             let text = refusal(&format!("{scheme}://siem:1"));
             assert!(text.contains("not available in this version"), "{text}");
         }
@@ -198,9 +211,9 @@ mod tests {
     proptest! {
         #[test]
         fn display_is_read_back(
-            udp: bool, name in "[a-z0-9][a-z0-9.-]{0,30}", v6: Option<u128>, port in 1..=u16::MAX
+            scheme in prop::sample::select(vec![Scheme::Udp, Scheme::Tcp, Scheme::Tls]),
+            name in "[a-z0-9][a-z0-9.-]{0,30}", v6: Option<u128>, port in 1..=u16::MAX
         ) {
-            let scheme = if udp { Scheme::Udp } else { Scheme::Tcp };
             let host = v6.map_or(name, |bits| Ipv6Addr::from_bits(bits).to_string());
             let target = Target { scheme, host, port };
             prop_assert_eq!(parse(&target.to_string()), target);

@@ -27,9 +27,27 @@ use crate::syslog::target::Target;
 pub use certificate::Certificate;
 pub use error::{Refusal, TlsError, TlsFileError};
 pub use fingerprint::{Fingerprint, FingerprintError};
-pub use profile::{ClientFiles, TlsProfile, TlsSettings, read_certificates};
+pub use profile::{ClientFiles, TlsProfile, TlsSettings, read_certificates, server_name};
 pub use session::TlsSession;
 pub(super) use stream::TlsSocket;
+
+/// Asks a receiver for its certificate, believes nothing, and goes.
+///
+/// # Errors
+/// Those of [`TlsConnection::connect`], but for a certificate that is refused.
+pub async fn presented(target: &Target, limits: &TcpSettings) -> Result<Certificate, SendError> {
+    // No certificate has this hash, and the refusal tells what was there.
+    let fingerprints = vec![Fingerprint::Sha256([0; 32])];
+    let profile = TlsProfile::new(TlsSettings { fingerprints, ..TlsSettings::default() });
+    match TlsSocket::connect(target, limits, &profile).await {
+        Ok(socket) => Err(TlsError::HandshakeClosed { peer: socket.peer() }.into()),
+        Err(SendError::Tls(error)) => match *error {
+            TlsError::Untrusted { refusal, .. } => Ok(*refusal.presented),
+            error => Err(error.into()),
+        },
+        Err(error) => Err(error),
+    }
+}
 
 /// An encrypted connection that messages are written to.
 ///
