@@ -21,6 +21,18 @@ const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools");
 pub(crate) enum Kind {
     Rsyslog,
     SyslogNg,
+    /// Over TLS. The folder must hold `ca.pem`, `server.pem` and `server.key`.
+    Tls(Stack),
+    /// The same, wanting a certificate of `ca.pem` from clients.
+    TlsAuth(Stack),
+}
+
+/// A daemon with a TLS library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stack {
+    RsyslogOpenssl,
+    RsyslogGnutls,
+    SyslogNg,
 }
 
 impl Kind {
@@ -28,19 +40,28 @@ impl Kind {
         match self {
             Kind::Rsyslog => "rsyslog",
             Kind::SyslogNg => "syslog-ng",
+            Kind::Tls(Stack::RsyslogOpenssl) => "rsyslog-ossl",
+            Kind::Tls(Stack::RsyslogGnutls) => "rsyslog-gtls",
+            Kind::Tls(Stack::SyslogNg) => "syslog-ng-tls",
+            Kind::TlsAuth(Stack::RsyslogOpenssl) => "rsyslog-ossl-auth",
+            Kind::TlsAuth(Stack::RsyslogGnutls) => "rsyslog-gtls-auth",
+            Kind::TlsAuth(Stack::SyslogNg) => "syslog-ng-tls-auth",
         }
     }
 
     fn daemon(self) -> &'static str {
         match self {
-            Kind::Rsyslog => "rsyslogd",
-            Kind::SyslogNg => "syslog-ng",
+            Kind::SyslogNg | Kind::Tls(Stack::SyslogNg) | Kind::TlsAuth(Stack::SyslogNg) => {
+                "syslog-ng"
+            }
+            _ => "rsyslogd",
         }
     }
 }
 
 /// A running daemon; dropping it kills it.
 pub(crate) struct RealReceiver {
+    kind: Kind,
     child: Child,
     dir: PathBuf,
     /// Takes datagrams.
@@ -60,7 +81,7 @@ impl RealReceiver {
         // Another process may take a port between choosing it and the daemon's bind.
         for _ in 0..5 {
             let (udp, octet) = (free_udp_port(), free_tcp_port());
-            let lf = if kind == Kind::Rsyslog { octet } else { free_tcp_port() };
+            let lf = if kind == Kind::SyslogNg { free_tcp_port() } else { octet };
             if let Some(receiver) = Self::start_on(kind, dir, udp, octet, lf)? {
                 return Some(receiver);
             }
@@ -103,7 +124,7 @@ impl RealReceiver {
             }
             // A port that cannot be bound any more is the daemon's.
             if UdpSocket::bind(udp).is_err() && [octet, lf].iter().all(accepts) {
-                return Some(Some(Self { child, dir: dir.into(), udp, octet, lf }));
+                return Some(Some(Self { kind, child, dir: dir.into(), udp, octet, lf }));
             }
             if start.elapsed() > DEADLINE {
                 let _ = child.kill();
@@ -112,6 +133,15 @@ impl RealReceiver {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Ends the daemon as an operator does, and starts it again on the same ports.
+    pub(crate) fn restart(mut self) -> Self {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+        let started = Self::start_on(self.kind, &self.dir, self.udp, self.octet, self.lf);
+        started.unwrap().expect("the daemon starts again")
     }
 
     /// The messages received so far, in order of arrival, as they came in. A message that
