@@ -204,7 +204,7 @@ fn the_packaged_example_loads_with_every_line_in_use() {
         all.push('\n');
     }
     // Certificates have a meaning on this transport alone.
-    let all = all.replace("to = \"tcp://", "to = \"tls://");
+    let all = all.replace("\"tcp://", "\"tls://");
     parse(&all).unwrap_or_else(|problems| panic!("{problems}"));
 }
 

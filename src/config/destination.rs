@@ -7,9 +7,16 @@ use super::read::{Read, Reader};
 use super::report::{Place, Report};
 use super::settings::Destination;
 use super::tls::tls;
-use super::value::{header_field, name, zone};
+use super::value::{choice, header_field, name, start_at, zone};
 use crate::syslog::transport::TlsProfile;
-use crate::syslog::{Format, FormatSettings, Framing, Scheme, SettingsError, Target};
+use crate::syslog::{
+    Assurance, Format, FormatSettings, Framing, PacingSettings, Proof, Scheme, SettingsError,
+    Target,
+};
+
+const DELIVERIES: [(&str, Proof); 2] = [("drain", Proof::Drain), ("window", Proof::Window)];
+const ASSURANCES: [(&str, Assurance); 2] =
+    [("best", Assurance::Best), ("strict", Assurance::Strict)];
 
 /// Reads one destination; `only` tells that there is no other, so that it needs no name.
 /// `hostname` is this machine's.
@@ -26,7 +33,7 @@ pub(super) fn destination(
         Ok(Some(name)) => Ok(name),
         Err(reported) => Err(reported),
     };
-    let target = reader.text("to", target);
+    let target = reader.text("to", target_of);
     let framing = reader.optional("framing", str::parse::<Framing>);
     let format = reader.text("format", str::parse::<Format>);
     // Which separators work depends on the format.
@@ -38,8 +45,18 @@ pub(super) fn destination(
     let app_name = reader.text("tag", |text| header_field(text, 48));
     let sd_id = reader.text("sd_id", sd_id);
     let zone = reader.text("timezone", zone);
-    let required = required(&mut reader);
+    let required = reader.flag("required");
+    let start = reader.optional("start", start_at);
+    let failover = reader.list("failover", target_of);
+    let failback_after = reader.span("failback_after");
+    let logs = reader.optional_number("max_logs_per_second");
+    let bytes = reader.optional_size("max_bytes_per_second");
+    let catch_up = reader.optional_number("catch_up_logs_per_second");
     let timeout = reader.span("timeout");
+    let delivery = reader.text("delivery", |text| choice(text, &DELIVERIES));
+    let assurance = reader.text("assurance", |text| choice(text, &ASSURANCES));
+    let dead_after = reader.span("dead_after");
+    let stall_timeout = reader.span("stall_timeout");
     let settle = reader.span("settle");
     let drain_every = reader.span("drain_every");
     let drain_bytes = reader.size("drain_bytes");
@@ -47,7 +64,8 @@ pub(super) fn destination(
     let udp_max_rate = reader.number("udp_max_rate");
     let tls = tls(&mut reader, target.as_ref().ok().map(|target| target.scheme));
     if let Ok(target) = &target {
-        check_framing(&mut reader, target);
+        check_stream_keys(&mut reader, target);
+        check_failover(&mut reader, target, failover.as_deref().unwrap_or_default());
     }
     reader.finish();
     let (target, format) = (target?, format?);
@@ -64,7 +82,15 @@ pub(super) fn destination(
         sd_id: sd_id?,
         zone: zone?,
         required: required?,
+        start: start?.unwrap_or_default(),
+        failover: failover?,
+        failback_after: failback_after?,
+        pacing: PacingSettings { logs: logs?, bytes: bytes?, catch_up: catch_up? },
         timeout: timeout?,
+        delivery: delivery?,
+        assurance: assurance?,
+        dead_after: dead_after?,
+        stall_timeout: stall_timeout?,
         settle: settle?,
         drain_every: drain_every?,
         drain_bytes: drain_bytes?,
@@ -82,7 +108,7 @@ fn default_framing(scheme: Scheme, format: Format) -> Framing {
     }
 }
 
-fn target(text: &str) -> Result<Target, String> {
+fn target_of(text: &str) -> Result<Target, String> {
     // What stands before an @ may be a password: it must not get into the message.
     if text.contains('@') {
         return Err("a receiver has no user name: take out everything up to the @".to_owned());
@@ -103,26 +129,52 @@ fn sd_id(text: &str) -> Result<String, SettingsError> {
     Ok(settings.sd_id)
 }
 
-fn required(reader: &mut Reader<'_>) -> Read<bool> {
-    let required = reader.flag("required")?;
-    if !required {
-        let label = "write true";
-        return Err(reader.report("config.not_available", "required", label));
-    }
-    Ok(required)
+/// Nothing tells that a receiver of datagrams does not work, and what is framed for one
+/// transport is not what another one takes.
+fn check_failover(reader: &mut Reader<'_>, target: &Target, failover: &[Target]) {
+    let table = reader.table;
+    let place = table.place_of("failover");
+    let Some(other) = failover.iter().find(|other| {
+        target.scheme == Scheme::Udp || other.scheme != target.scheme || *other == target
+    }) else {
+        return;
+    };
+    let (title, label) = if *other == *target {
+        ("a receiver cannot take over from itself".to_owned(), format!("{other} is in `to`"))
+    } else if target.scheme == Scheme::Udp {
+        let label = "nothing tells that a receiver on udp:// does not work";
+        ("`failover` has no meaning on udp://".to_owned(), label.to_owned())
+    } else {
+        let title = "all receivers of a destination have the same transport".to_owned();
+        (title, format!("{other} has another one"))
+    };
+    reader.reports.push(
+        Report::problem("config.conflict", title)
+            .at(&place, label)
+            .at(&table.place_of("to"), "the receiver that comes first")
+            .help("take it out of `failover`, or make it a destination of its own"),
+    );
 }
 
-fn check_framing(reader: &mut Reader<'_>, target: &Target) {
+/// Keys of streams on a destination that is none.
+fn check_stream_keys(reader: &mut Reader<'_>, target: &Target) {
     let table = reader.table;
-    let place = table.place_of("framing");
-    if target.scheme != Scheme::Udp || place == Place::Nowhere {
-        return;
+    let why = [
+        ("framing", "a datagram holds one message and needs no framing"),
+        ("delivery", "nothing proves that a datagram was read"),
+        ("assurance", "nothing proves that a datagram was read"),
+    ];
+    for (key, why) in why {
+        let place = table.place_of(key);
+        if target.scheme != Scheme::Udp || place == Place::Nowhere {
+            continue;
+        }
+        let shown = table.shown(key);
+        reader.reports.push(
+            Report::problem("config.conflict", format!("`{shown}` has no meaning on udp://"))
+                .at(&place, why)
+                .at(&table.place_of("to"), "the transport chosen here")
+                .help(format!("remove `{shown}`, or send to tcp://")),
+        );
     }
-    let framing = table.shown("framing");
-    reader.reports.push(
-        Report::problem("config.conflict", format!("`{framing}` has no meaning on udp://"))
-            .at(&place, "a datagram holds one message and needs no framing")
-            .at(&table.place_of("to"), "the transport chosen here")
-            .help(format!("remove `{framing}`, or send to tcp://")),
-    );
 }

@@ -24,11 +24,12 @@ pub(super) struct Given {
     pub(super) value: Value,
 }
 
-/// A scalar of the kind its key takes.
+/// What was written, of the kind its key takes.
 pub(super) enum Value {
     Text(String),
     Number(i128),
     Flag(bool),
+    Texts(Vec<String>),
     /// Something that was reported already.
     Unusable,
 }

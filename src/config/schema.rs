@@ -44,6 +44,8 @@ pub enum Kind {
     TextOrTime,
     /// A string; what stands before an `@` in it is never shown.
     Address,
+    /// A list of such strings; there may be none in it.
+    Addresses,
     /// A string that is never shown.
     Secret,
     /// A path.
@@ -104,6 +106,7 @@ impl Kind {
     pub fn expected(&self) -> &'static str {
         match self {
             Self::Text | Self::Address | Self::Secret => "a string",
+            Self::Addresses => "a list of strings",
             Self::TextOrNumber => "a string or a number",
             Self::TextOrTime => "a string or a time",
             Self::Path => "a path as a string",
@@ -347,16 +350,77 @@ static DESTINATION: &[Key] = &[
         name: "required",
         kind: Kind::Flag,
         default: Text("true"),
-        doc: "Whether logs stay in the spool until this destination has them.",
+        doc: "Whether logs stay in the spool until this destination has them, however full it gets.",
+    },
+    Key {
+        name: "start",
+        kind: Kind::TextOrTime,
+        default: Derived("now; oldest for the first destinations of a spool"),
+        doc: "Where a destination new to the spool starts: now, oldest, or a time (RFC 3339).",
+    },
+    Key {
+        name: "failover",
+        kind: Kind::Addresses,
+        default: Absent,
+        doc: "Receivers to go to, in this order, while the one in `to` does not work.",
+    },
+    span(
+        "failback_after",
+        SECOND,
+        24 * HOUR,
+        "5 min",
+        "How long the receiver in `to` is reachable before logs go to it again.",
+    ),
+    Key {
+        name: "max_logs_per_second",
+        kind: Kind::Number(1..=10_000_000),
+        default: Absent,
+        doc: "Most logs a second.",
+    },
+    Key {
+        name: "max_bytes_per_second",
+        kind: Kind::Size(1024..=u64::MAX),
+        default: Absent,
+        doc: "Most bytes a second.",
+    },
+    Key {
+        name: "catch_up_logs_per_second",
+        kind: Kind::Number(1..=10_000_000),
+        default: Absent,
+        doc: "Most logs a second of those that waited out an outage or a stop of the relay.",
     },
     span("timeout", 100, HOUR, "10 s", "Time for a connection attempt, and for a drain's answer."),
+    text(
+        "delivery",
+        Text("drain"),
+        "What proves on tcp:// and tls:// that logs were read: drain, or window (Linux, no proxy between).",
+    ),
+    text(
+        "assurance",
+        Text("best"),
+        "For a receiver that proves nothing: best (go on with weaker proof, counted) or strict (hold).",
+    ),
+    span(
+        "dead_after",
+        SECOND,
+        HOUR,
+        "30 s",
+        "Silence of the path after which a connection is given up.",
+    ),
+    span(
+        "stall_timeout",
+        SECOND,
+        24 * HOUR,
+        "10 min",
+        "How long a receiver may read nothing while its machine answers.",
+    ),
     span("settle", 0, HOUR, "2 s", "How long proven logs are kept before they are let go."),
     span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://, tls://)."),
     size(
         "drain_bytes",
         1024..=u64::MAX,
         "16 MiB",
-        "Most bytes between two drains (tcp://, tls://).",
+        "Bytes between two drains; up to 16 times as many where a drain takes long (tcp://, tls://).",
     ),
     span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://, tls://)."),
     Key {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
-use crate::spool::Retention;
+use crate::spool::{Retention, StartAt};
 use crate::syslog::transport::{TlsProfile, TlsSettings};
-use crate::syslog::{Facility, Format, Framing, Severity, Target};
+use crate::syslog::{
+    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, PacingSettings, Proof,
+    Scheme, Severity, Target,
+};
 
 /// Everything the relay needs to run.
 #[derive(Clone, Debug)]
@@ -240,8 +243,24 @@ pub struct Destination {
     pub zone: Option<jiff::tz::TimeZone>,
     /// Whether its position holds the spool.
     pub required: bool,
+    /// Where it starts when the spool does not know it.
+    pub start: StartAt,
+    /// Where to go, in this order, while [`Self::target`] does not work; of the same scheme.
+    pub failover: Vec<Target>,
+    /// How long [`Self::target`] is reachable before logs go to it again.
+    pub failback_after: Duration,
+    /// How fast it gets logs.
+    pub pacing: PacingSettings,
     /// Time for one connection attempt, and for the answer to a drain.
     pub timeout: Duration,
+    /// What is to prove that logs were read, on a stream.
+    pub delivery: Proof,
+    /// What to do about a receiver that proves nothing.
+    pub assurance: Assurance,
+    /// Silence of the path after which a connection is given up.
+    pub dead_after: Duration,
+    /// How long a receiver may read nothing.
+    pub stall_timeout: Duration,
     /// How long what is proven is kept before it counts as confirmed.
     pub settle: Duration,
     /// Longest time between two drains while logs flow.
@@ -273,7 +292,15 @@ impl Destination {
             sd_id: "sls@32473".to_owned(),
             zone: None,
             required: true,
+            start: StartAt::default(),
+            failover: Vec::new(),
+            failback_after: Duration::from_secs(300),
+            pacing: PacingSettings::default(),
             timeout: Duration::from_secs(10),
+            delivery: Proof::Drain,
+            assurance: Assurance::Best,
+            dead_after: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(600),
             settle: Duration::from_secs(2),
             drain_every: Duration::from_secs(30),
             drain_bytes: 16 << 20,
@@ -281,6 +308,22 @@ impl Destination {
             udp_max_rate: 2000,
             tls: Arc::new(TlsProfile::new(TlsSettings::default())),
         }
+    }
+}
+
+impl Destination {
+    /// How it is delivered to.
+    pub fn delivery(&self) -> DeliverySettings {
+        let proof = match self.target.scheme {
+            Scheme::Udp => Proof::Datagram,
+            Scheme::Tcp | Scheme::Tls => self.delivery,
+        };
+        let drain = DrainSettings {
+            bytes: self.drain_bytes,
+            every: self.drain_every,
+            idle: self.drain_idle,
+        };
+        DeliverySettings { proof, assurance: self.assurance, settle: self.settle, drain }
     }
 }
 

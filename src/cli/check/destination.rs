@@ -1,7 +1,5 @@
 //! What a destination can prove, and whether it answers.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::findings::Findings;
@@ -12,10 +10,16 @@ use crate::syslog::transport::tls::TlsSession;
 use crate::syslog::transport::{
     TcpConnection, TcpSettings, TlsConnection, UdpConnection, UdpSettings,
 };
-use crate::syslog::{DrainError, Format, Scheme, SendError};
+use crate::syslog::{DrainError, Format, Scheme, SendError, Target};
 
 pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
     findings.note("receiver", &format!("{} as {}", destination.target, destination.format));
+    for other in &destination.failover {
+        findings.note("takes over", &other.to_string());
+    }
+    if !destination.required {
+        findings.note("not required", "loses its oldest logs when the spool is full and others need the room; checkpoints do not wait for it");
+    }
     if destination.format == Format::Sample {
         findings.note("identity", "the sample's layout has no place for it: a receiver cannot tell a repeated log from a new one");
     }
@@ -31,8 +35,17 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
     }
 }
 
+/// Connects to each receiver of the destination.
 pub(super) async fn connect(destination: &Destination, findings: &mut Findings) {
-    let target = &destination.target;
+    for target in std::iter::once(&destination.target).chain(&destination.failover) {
+        if !destination.failover.is_empty() {
+            findings.note("receiver", &target.to_string());
+        }
+        connect_to(destination, target, findings).await;
+    }
+}
+
+async fn connect_to(destination: &Destination, target: &Target, findings: &mut Findings) {
     let wait = destination.timeout;
     let tcp = TcpSettings { connect_timeout: wait, ..TcpSettings::default() };
     let connected = match target.scheme {
@@ -43,7 +56,7 @@ pub(super) async fn connect(destination: &Destination, findings: &mut Findings) 
             }
             Err(error) => Err(error),
         },
-        Scheme::Tls => tls(destination, &tcp, wait, findings).await,
+        Scheme::Tls => tls(destination, target, &tcp, findings).await,
         Scheme::Udp => UdpConnection::connect(target, &UdpSettings::default())
             .await
             .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
@@ -87,19 +100,19 @@ fn describe_trust(destination: &Destination, findings: &mut Findings) {
 
 async fn tls(
     destination: &Destination,
+    target: &Target,
     tcp: &TcpSettings,
-    wait: Duration,
     findings: &mut Findings,
 ) -> Result<(), SendError> {
     // What the files lack was found already.
     if destination.tls.load().is_err() {
         return Ok(());
     }
-    let connect = TlsConnection::connect(&destination.target, tcp, &destination.tls);
+    let connect = TlsConnection::connect(target, tcp, &destination.tls);
     let connection = Box::pin(connect).await?;
     findings.ok("connect", &connection.peer().to_string());
     describe_session(connection.session(), findings);
-    drained(connection.drain(wait).await, findings)
+    drained(connection.drain(destination.timeout).await, findings)
 }
 
 fn describe_session(session: &TlsSession, findings: &mut Findings) {

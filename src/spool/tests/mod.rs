@@ -12,9 +12,11 @@ mod model;
 mod moving;
 mod operator;
 mod power_loss;
+mod quarantine;
 mod regressions;
 mod reserve;
 mod room;
+mod standing;
 
 use std::path::Path;
 

@@ -92,6 +92,24 @@ impl Frames {
     }
 }
 
+/// A stream connection at one moment, as the kernel tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSample {
+    /// Bytes written to the socket so far.
+    pub written: u64,
+    /// Those of them that the peer's kernel has not acknowledged, where that is told.
+    pub queued: Option<u64>,
+    /// What the peer is ready to take, in bytes, where that is told.
+    pub window: Option<u32>,
+}
+
+impl StreamSample {
+    /// Bytes that the peer's kernel has.
+    pub fn taken(&self) -> Option<u64> {
+        Some(self.written - self.queued?.min(self.written))
+    }
+}
+
 /// All addresses of a target now, in the resolver's order; at least one.
 async fn resolve(target: &Target, within: Duration) -> Result<Vec<SocketAddr>, SendError> {
     let failed = |source| SendError::Resolve { target: target.clone(), source };

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::path_watch::{Fault, PathInfo, PathWatch, Sample};
-use super::{DrainError, TcpSettings, kernel, none_left, resolve};
+use super::{DrainError, StreamSample, TcpSettings, kernel, none_left, resolve};
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
 
@@ -36,8 +36,33 @@ pub(super) struct Socket {
     stall_notice: Duration,
     stall_noticed: bool,
     written: u64,
+    /// The largest window that the peer has offered.
+    largest_window: u32,
     reset_on_drop: bool,
 }
+
+/// How long the end of a connection is waited for: as long as the peer makes progress.
+#[derive(Debug)]
+pub(super) struct Patience {
+    within: Duration,
+    deadline: Instant,
+    seen: Option<StreamSample>,
+}
+
+impl Patience {
+    pub(super) fn new(within: Duration) -> Self {
+        Self { within, deadline: Instant::now() + within, seen: None }
+    }
+
+    /// Until when nothing has to be decided.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+/// Unread bytes in the peer's buffer from which on it counts as stuck: small differences between
+/// windows come from how kernels account for packets.
+const UNREAD: u32 = 64 << 10;
 
 impl Socket {
     /// Resolves the name and tries all its addresses in turn.
@@ -75,6 +100,40 @@ impl Socket {
         self.reset_on_drop = false;
     }
 
+    /// What the kernel knows now.
+    pub(super) fn sample(&mut self) -> Result<StreamSample, SendError> {
+        let path = self.path()?;
+        let (written, queued) = (self.written, self.out_queue()?);
+        Ok(StreamSample { written, queued, window: path.and_then(|path| path.send_window) })
+    }
+
+    /// At the deadline of `patience`: whether the peer has taken or read anything since it was
+    /// last asked, so that it is worth waiting on. A receiver that is slow is none that never
+    /// answers.
+    pub(super) fn still_reads(&mut self, patience: &mut Patience) -> Result<bool, SendError> {
+        let sample = self.sample()?;
+        let moved = patience
+            .seen
+            .is_none_or(|seen| seen.taken() != sample.taken() || sample.window > seen.window);
+        let unread = self.unread(&sample) > 0 || sample.queued.is_some_and(|queued| queued > 1);
+        patience.seen = Some(sample);
+        patience.deadline = Instant::now() + patience.within;
+        Ok(moved && unread)
+    }
+
+    /// About how much lies unread in the peer's buffer.
+    fn unread(&self, sample: &StreamSample) -> u32 {
+        let unread = self.largest_window - sample.window.unwrap_or(self.largest_window);
+        if unread >= UNREAD { unread } else { 0 }
+    }
+
+    fn path(&mut self) -> Result<Option<PathInfo>, SendError> {
+        let path = kernel::path_info(&self.stream).map_err(|e| self.error("inspect", e))?;
+        let window = path.and_then(|path| path.send_window).unwrap_or(0);
+        self.largest_window = self.largest_window.max(window);
+        Ok(path)
+    }
+
     /// Hands some of `bytes` to the kernel, as far as it takes them now.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = self.stream.try_write(bytes)?;
@@ -103,7 +162,7 @@ impl Socket {
             return Ok(());
         }
         self.next_look = now + WATCH_EVERY;
-        let path = kernel::path_info(&self.stream).map_err(|e| self.error("inspect", e))?;
+        let path = self.path()?;
         let queued = self.out_queue()?;
         let sample = Sample {
             path,
@@ -147,7 +206,8 @@ impl Socket {
 
     /// After the end of both sides: checks that the peer has everything. Only then is the
     /// end a proof, and the connection is no longer reset when dropped.
-    pub(super) async fn finish(&mut self, deadline: Instant) -> Result<(), DrainError> {
+    pub(super) async fn finish(&mut self, within: Duration) -> Result<(), DrainError> {
+        let deadline = Instant::now() + within;
         // The peer's end may be the late one of a process that died while the path was
         // broken; then part of what was written is still here.
         let mut pause = Duration::from_millis(1);
@@ -155,7 +215,7 @@ impl Socket {
             self.check_error()?;
             match self.out_queue()? {
                 None | Some(0) => break,
-                Some(_) if Instant::now() >= deadline => return Err(self.unanswered()),
+                Some(_) if Instant::now() >= deadline => return Err(self.unanswered(within)),
                 Some(_) => sleep(pause).await,
             }
             pause = (pause * 2).min(Duration::from_millis(50));
@@ -165,9 +225,16 @@ impl Socket {
     }
 
     /// The error of a drain without an answer. Where the peer's kernel has everything the
-    /// connection is closed and not reset, so that it can still be read.
-    pub(super) fn unanswered(&mut self) -> DrainError {
+    /// connection is closed and not reset, so that it can still be read. A peer that does not
+    /// read says nothing about whether it would answer: that is a stall.
+    pub(super) fn unanswered(&mut self, within: Duration) -> DrainError {
         let sent_queue_empty = matches!(self.out_queue(), Ok(Some(0)));
+        if let Ok(sample) = self.sample()
+            && self.unread(&sample) > 0
+        {
+            let (peer, stalled) = (self.peer, within);
+            return DrainError::Broken(SendError::Stalled { peer, stalled });
+        }
         self.reset_on_drop = !sent_queue_empty;
         DrainError::Unanswered { peer: self.peer, sent_queue_empty }
     }
@@ -202,6 +269,7 @@ impl Socket {
             stall_notice: settings.dead_after,
             stall_noticed: false,
             written: 0,
+            largest_window: 0,
             reset_on_drop: true,
         }
     }

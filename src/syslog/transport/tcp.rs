@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
-use super::socket::{READS_PER_TURN, Socket};
+use super::StreamSample;
+use super::socket::{Patience, READS_PER_TURN, Socket};
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
 
@@ -99,6 +100,14 @@ impl TcpConnection {
         self.socket.written()
     }
 
+    /// What the kernel knows of the connection now.
+    ///
+    /// # Errors
+    /// [`SendError::Io`].
+    pub fn sample(&mut self) -> Result<StreamSample, SendError> {
+        self.socket.sample()
+    }
+
     /// Bytes the peer sent. Syslog has no answers; they are read and thrown away.
     pub fn ignored(&self) -> u64 {
         self.ignored
@@ -158,17 +167,20 @@ impl TcpConnection {
     /// if the proxy passes half-closes on (nginx: `proxy_half_close on`).
     ///
     /// # Errors
-    /// [`DrainError::Unanswered`] when `within` has passed, [`DrainError::Broken`] on every
-    /// other end, also if the peer's end was there before ours.
+    /// [`DrainError::Unanswered`] when the peer has read everything, as far as can be seen, and
+    /// says nothing for `within`; [`DrainError::Broken`] on every other end, also if the peer's end was there before ours.
     pub async fn drain(mut self, within: Duration) -> Result<(), DrainError> {
-        let deadline = Instant::now() + within;
+        let mut patience = Patience::new(within);
         self.read()?;
         self.socket.end_ours()?;
-        match timeout_at(deadline, self.socket.read_to_end()).await {
-            Ok(ended) => ended?,
-            Err(_) => return Err(self.socket.unanswered()),
-        };
-        self.socket.finish(deadline).await
+        loop {
+            match timeout_at(patience.deadline(), self.socket.read_to_end()).await {
+                Ok(ended) => break ended?,
+                Err(_) if self.socket.still_reads(&mut patience)? => {}
+                Err(_) => return Err(self.socket.unanswered(within)),
+            }
+        }
+        self.socket.finish(within).await
     }
 
     /// Resets the connection at once. What is in flight is thrown away.

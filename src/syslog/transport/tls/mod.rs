@@ -17,10 +17,10 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
-use super::socket::READS_PER_TURN;
-use super::{DrainError, TcpSettings};
+use super::socket::{Patience, READS_PER_TURN};
+use super::{DrainError, StreamSample, TcpSettings};
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
 
@@ -94,6 +94,14 @@ impl TlsConnection {
         self.socket.written()
     }
 
+    /// What the kernel knows of the connection now, in bytes of ciphertext.
+    ///
+    /// # Errors
+    /// [`SendError::Io`].
+    pub fn sample(&mut self) -> Result<StreamSample, SendError> {
+        self.socket.sample()
+    }
+
     /// Decrypted bytes that the peer sent. Syslog has no answers; they are thrown away.
     pub fn ignored(&self) -> u64 {
         self.ignored
@@ -147,19 +155,22 @@ impl TlsConnection {
     /// not send: somebody who can forge TCP segments on the way could fake it.
     ///
     /// # Errors
-    /// [`DrainError::Unanswered`] when `within` has passed, [`DrainError::Broken`] on every
-    /// other end, also if the peer's end was there before ours.
+    /// [`DrainError::Unanswered`] when the peer has read everything, as far as can be seen, and
+    /// says nothing for `within`; [`DrainError::Broken`] on every other end, also if the peer's
+    /// end was there before ours.
     pub async fn drain(mut self, within: Duration) -> Result<(), DrainError> {
-        let deadline = Instant::now() + within;
-        let ended = poll_fn(|cx| match self.poll_ended(cx) {
-            Poll::Ready(error) => Poll::Ready(Err(error)),
-            Poll::Pending => self.socket.poll_end(cx),
-        });
-        match timeout_at(deadline, ended).await {
-            Ok(ended) => ended?,
-            Err(_) => return Err(self.socket.unanswered()),
+        let mut patience = Patience::new(within);
+        loop {
+            let ended = poll_fn(|cx| match self.poll_ended(cx) {
+                Poll::Ready(error) => Poll::Ready(Err(error)),
+                Poll::Pending => self.socket.poll_end(cx),
+            });
+            match timeout_at(patience.deadline(), ended).await {
+                Ok(ended) => break ended?,
+                Err(_) => self.socket.wait_on(&mut patience, within)?,
+            }
         }
-        self.socket.finish(deadline).await
+        self.socket.finish(patience, within).await
     }
 
     /// Resets the connection at once. What is in flight is thrown away.

@@ -22,8 +22,8 @@ use super::profile::{Client, TlsProfile};
 use super::session::TlsSession;
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
-use crate::syslog::transport::socket::Socket;
-use crate::syslog::transport::{DrainError, TcpSettings};
+use crate::syslog::transport::socket::{Patience, Socket};
+use crate::syslog::transport::{DrainError, StreamSample, TcpSettings};
 
 /// A connection that ends so soon after the receiver asked for our certificate probably ends
 /// because of it: under TLS 1.3 many receivers say nothing more than a reset.
@@ -167,28 +167,46 @@ impl TlsSocket {
     /// As [`super::TlsConnection::drain`].
     pub(in crate::syslog::transport) async fn finish(
         mut self,
-        deadline: Instant,
+        mut patience: Patience,
+        within: Duration,
     ) -> Result<(), DrainError> {
-        let ended = async {
-            let mut buf = [0; 4096];
-            while poll_fn(|cx| self.poll_read(cx, &mut buf)).await? > 0 {}
-            self.stream.get_mut().0.read_to_end().await
-        };
-        match timeout_at(deadline, ended).await {
-            Ok(ended) => ended?,
-            Err(_) => return Err(self.unanswered()),
+        loop {
+            match timeout_at(patience.deadline(), self.read_to_end()).await {
+                Ok(ended) => break ended?,
+                Err(_) => self.wait_on(&mut patience, within)?,
+            }
         }
-        self.stream.get_mut().0.finish(deadline).await
+        self.stream.get_mut().0.finish(within).await
     }
 
-    /// See [`Socket::unanswered`].
-    pub(in crate::syslog::transport) fn unanswered(&mut self) -> DrainError {
-        self.stream.get_mut().0.unanswered()
+    /// At the deadline of `patience`: goes on where the peer still reads.
+    ///
+    /// # Errors
+    /// That of a drain without an answer, see [`Socket::unanswered`].
+    pub(in crate::syslog::transport) fn wait_on(
+        &mut self,
+        patience: &mut Patience,
+        within: Duration,
+    ) -> Result<(), DrainError> {
+        let socket = self.stream.get_mut().0;
+        if socket.still_reads(patience)? { Ok(()) } else { Err(socket.unanswered(within)) }
+    }
+
+    /// What the kernel knows now, in bytes of ciphertext.
+    pub(in crate::syslog::transport) fn sample(&mut self) -> Result<StreamSample, SendError> {
+        self.stream.get_mut().0.sample()
     }
 
     /// What the peer's end is called while the connection is in use.
     pub(in crate::syslog::transport) fn ended(&self) -> SendError {
         self.or_refused(SendError::ClosedByPeer { peer: self.peer })
+    }
+
+    /// Reads to the peer's end of TLS, and on to that of TCP. Cancel safe.
+    async fn read_to_end(&mut self) -> Result<(), SendError> {
+        let mut buf = [0; 4096];
+        while poll_fn(|cx| self.poll_read(cx, &mut buf)).await? > 0 {}
+        self.stream.get_mut().0.read_to_end().await
     }
 
     /// A broken connection is known to writers first; an alert that explains it may still be
