@@ -74,7 +74,7 @@ fn of_receiver(target: &Target, wait: Duration) -> ExitCode {
     };
     let limits = TcpSettings { connect_timeout: wait, ..TcpSettings::default() };
     let presented: Result<Certificate, SendError> =
-        runtime.block_on(Box::pin(tls::presented(target, &limits)));
+        runtime.block_on(tls::presented(target, &limits));
     // A name that is still being resolved must not hold up the end.
     runtime.shutdown_background();
     match presented {

@@ -18,8 +18,7 @@ pub(crate) struct Connection {
 
 enum Transport {
     Tcp(TcpConnection),
-    // Its session is large.
-    Tls(Box<TlsConnection>),
+    Tls(TlsConnection),
     Udp { connection: UdpConnection, sent: u64 },
 }
 
@@ -38,7 +37,7 @@ impl Connection {
             Scheme::Tcp => Transport::Tcp(TcpConnection::connect(target, &limits).await?),
             Scheme::Tls => {
                 let connect = TlsConnection::connect(target, &limits, &destination.tls);
-                Transport::Tls(Box::new(Box::pin(connect).await?))
+                Transport::Tls(connect.await?)
             }
             Scheme::Udp => {
                 let settings =

@@ -109,7 +109,7 @@ async fn tls(
         return Ok(());
     }
     let connect = TlsConnection::connect(target, tcp, &destination.tls);
-    let connection = Box::pin(connect).await?;
+    let connection = connect.await?;
     findings.ok("connect", &connection.peer().to_string());
     describe_session(connection.session(), findings);
     drained(connection.drain(destination.timeout).await, findings)

@@ -32,7 +32,8 @@ const SOON: Duration = Duration::from_secs(5);
 /// A connected socket on which the handshake is done. Dropping it resets the connection.
 #[derive(Debug)]
 pub(in crate::syslog::transport) struct TlsSocket {
-    stream: TlsStream<Socket>,
+    // Its state is large, and would be part of every future that holds a connection.
+    stream: Box<TlsStream<Socket>>,
     peer: SocketAddr,
     client: Arc<Client>,
     session: TlsSession,
@@ -54,7 +55,8 @@ impl TlsSocket {
         let name = profile.server_name(&target.host)?;
         let socket = Socket::connect(target, settings).await?;
         let (peer, client, after) = (socket.peer(), loaded.client, settings.connect_timeout);
-        let handshake = TlsConnector::from(loaded.config).connect(name, socket).into_fallible();
+        let handshake =
+            Box::pin(TlsConnector::from(loaded.config).connect(name, socket).into_fallible());
         let stream = match timeout(after, handshake).await {
             Err(_) => return Err(TlsError::HandshakeTimeout { peer, after }.into()),
             Ok(Err((error, mut socket))) => {
@@ -65,7 +67,7 @@ impl TlsSocket {
                     _ => name_error("speak TLS with", error, peer, &client),
                 });
             }
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(stream)) => Box::new(stream),
         };
         let session = TlsSession::new(stream.get_ref().1, client.certificate(), client.was_asked());
         let warnings = session.expiry_warnings(Timestamp::now());
@@ -111,10 +113,10 @@ impl TlsSocket {
         buf: &mut [u8],
     ) -> Poll<Result<usize, SendError>> {
         let mut buf = ReadBuf::new(buf);
-        let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+        let read = match Pin::new(&mut *self.stream).poll_read(cx, &mut buf) {
             Poll::Pending if self.stream.get_ref().1.wants_write() => {
                 // An answer of the protocol itself, such as to a change of keys.
-                if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+                if let Poll::Ready(Err(error)) = Pin::new(&mut *self.stream).poll_flush(cx) {
                     return Poll::Ready(Err(self.error("write to", error)));
                 }
                 return Poll::Pending;
@@ -135,7 +137,7 @@ impl TlsSocket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize, SendError>> {
-        let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        let taken = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes));
         Poll::Ready(taken.map_err(|error| self.write_error(cx, error)))
     }
 
@@ -144,7 +146,7 @@ impl TlsSocket {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let done = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        let done = ready!(Pin::new(&mut *self.stream).poll_flush(cx));
         Poll::Ready(done.map_err(|error| self.write_error(cx, error)))
     }
 
@@ -153,7 +155,7 @@ impl TlsSocket {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let done = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        let done = ready!(Pin::new(&mut *self.stream).poll_shutdown(cx));
         Poll::Ready(done.map_err(|error| self.write_error(cx, error)))
     }
 
@@ -204,8 +206,7 @@ impl TlsSocket {
 
     /// Reads to the peer's end of TLS, and on to that of TCP. Cancel safe.
     async fn read_to_end(&mut self) -> Result<(), SendError> {
-        let mut buf = [0; 4096];
-        while poll_fn(|cx| self.poll_read(cx, &mut buf)).await? > 0 {}
+        while poll_fn(|cx| self.poll_read(cx, &mut [0; 4096])).await? > 0 {}
         self.stream.get_mut().0.read_to_end().await
     }
 
