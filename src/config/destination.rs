@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use super::given::GivenTable;
+use super::log_filter::{LogFilter, LogTest, SeverityField, meaning};
 use super::read::{Read, Reader};
 use super::report::{Place, Report};
 use super::settings::Destination;
 use super::tls::tls;
-use super::value::{choice, header_field, name, start_at, zone};
+use super::value::{self, choice, header_field, name, start_at, zone};
+use crate::syslog::rfc5424::MIN_MESSAGE_BYTES;
+use crate::syslog::size::{self, MAX_DATAGRAM, MAX_STREAM};
 use crate::syslog::transport::TlsProfile;
 use crate::syslog::{
     Assurance, Format, FormatSettings, Framing, PacingSettings, Proof, Scheme, SettingsError,
-    Target,
+    Severity, Target,
 };
 
 const DELIVERIES: [(&str, Proof); 2] = [("drain", Proof::Drain), ("window", Proof::Window)];
@@ -62,6 +65,13 @@ pub(super) fn destination(
     let drain_bytes = reader.size("drain_bytes");
     let drain_idle = reader.span("drain_idle");
     let udp_max_rate = reader.number("udp_max_rate");
+    let most = match &target {
+        Ok(target) if target.scheme == Scheme::Udp => MAX_DATAGRAM,
+        _ => MAX_STREAM,
+    };
+    let max_message = reader.text("max_message", |text| max_message(text, most));
+    let oversize = reader.text("oversize", str::parse);
+    let filter = filter(&mut reader);
     let tls = tls(&mut reader, target.as_ref().ok().map(|target| target.scheme));
     if let Ok(target) = &target {
         check_stream_keys(&mut reader, target);
@@ -96,6 +106,9 @@ pub(super) fn destination(
         drain_bytes: drain_bytes?,
         drain_idle: drain_idle?,
         udp_max_rate: udp_max_rate?,
+        max_message: max_message?,
+        oversize: oversize?,
+        filter: filter?,
         tls: Arc::new(TlsProfile::new(tls?)),
     })
 }
@@ -154,6 +167,45 @@ fn check_failover(reader: &mut Reader<'_>, target: &Target, failover: &[Target])
             .at(&table.place_of("to"), "the receiver that comes first")
             .help("take it out of `failover`, or make it a destination of its own"),
     );
+}
+
+/// A limit in octets, by size or by name; one that has a name fits every transport.
+fn max_message(text: &str, most: usize) -> Result<usize, String> {
+    if let Some(octets) = size::preset(text) {
+        return Ok(octets.min(most));
+    }
+    if !text.starts_with(|first: char| first.is_ascii_digit()) {
+        let names: Vec<_> = size::PRESETS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("{text:?} is no size and none of {}", names.join(", ")));
+    }
+    let octets = usize::try_from(value::size(text)?).unwrap_or(usize::MAX);
+    value::outside(octets, &(MIN_MESSAGE_BYTES..=most), |octets| format!("{octets} bytes"))
+}
+
+fn filter(reader: &mut Reader<'_>) -> Read<LogFilter> {
+    let tests = reader.list("where", LogTest::parse);
+    let name = reader.optional("severity_field", |text| Ok::<_, String>(text.as_bytes().to_vec()));
+    let map = reader.list("severity_map", meaning);
+    let at_least = reader.optional("severity_at_least", str::parse::<Severity>);
+    let alone = |reader: &mut Reader<'_>, key: &str| {
+        let place = reader.table.place_of(key);
+        reader.reports.push(
+            Report::problem("config.conflict", format!("`{key}` has no meaning here"))
+                .at(&place, "every log of this destination is equally grave")
+                .help("write `severity_field` and `severity_map`, too, or remove it"),
+        );
+    };
+    match (reader.table.has("severity_field"), reader.table.has("severity_map")) {
+        (true, false) => alone(reader, "severity_field"),
+        (false, true) => alone(reader, "severity_map"),
+        (false, false) if reader.table.has("severity_at_least") => {
+            alone(reader, "severity_at_least");
+        }
+        _ => {}
+    }
+    let (map, name) = (map?, name?);
+    let severity = name.map(|name| SeverityField { name, map });
+    Ok(LogFilter { tests: tests?, severity, at_least: at_least? })
 }
 
 /// Keys of streams on a destination that is none.

@@ -48,6 +48,8 @@ pub enum Kind {
     Addresses,
     /// A string that is never shown.
     Secret,
+    /// A list of strings; there may be none in it.
+    Texts,
     /// A path.
     Path,
     /// Bytes within limits: an integer, or a string such as `"10 GiB"`.
@@ -109,6 +111,7 @@ impl Kind {
             Self::Addresses => "a list of strings",
             Self::TextOrNumber => "a string or a number",
             Self::TextOrTime => "a string or a time",
+            Self::Texts => "a list of strings",
             Self::Path => "a path as a string",
             Self::Size(_) => "a size as a string, or a number of bytes",
             Self::Span(_) => "a time span as a string",
@@ -326,9 +329,9 @@ static DESTINATION: &[Key] = &[
     text(
         "framing",
         Derived("octet-counting; lf for format \"sample\""),
-        "How messages are set apart on tcp:// and tls://: octet-counting or lf.",
+        "How messages are set apart on tcp:// and tls://: octet-counting, lf or nul.",
     ),
-    text("format", Text("rfc5424"), "Format of messages: rfc5424 or sample."),
+    text("format", Text("rfc5424"), "Format of messages: rfc5424, json or sample."),
     text("separator", Text("||"), "What stands between two key=value pairs."),
     Key {
         name: "facility",
@@ -429,6 +432,31 @@ static DESTINATION: &[Key] = &[
         default: Text("2000"),
         doc: "Most messages a second (udp://).",
     },
+    Key {
+        name: "max_message",
+        kind: Kind::TextOrNumber,
+        default: Text("rsyslog"),
+        doc: "Longest message: a size, or rfc5424, rsyslog, syslog-ng, qradar, udp-mtu, rfc5426-v4 or -v6.",
+    },
+    text(
+        "oversize",
+        Text("shrink"),
+        "What becomes of a longer message: shrink, truncate, split or quarantine.",
+    ),
+    Key {
+        name: "where",
+        kind: Kind::Texts,
+        default: Absent,
+        doc: "Which logs it gets: NAME=VALUE, NAME~TEXT or NAME, ! before one for not; all must hold.",
+    },
+    text("severity_field", Absent, "Field that the severity follows from, by severity_map."),
+    Key {
+        name: "severity_map",
+        kind: Kind::Texts,
+        default: Absent,
+        doc: "What values of severity_field mean, such as \"block=warning\"; others mean `severity`.",
+    },
+    text("severity_at_least", Absent, "Leaves out logs less grave than this, by severity_field."),
     path(
         "ca_file",
         Absent,

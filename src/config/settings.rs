@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::log_filter::LogFilter;
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
 use crate::spool::{Retention, StartAt};
 use crate::syslog::transport::{TlsProfile, TlsSettings};
 use crate::syslog::{
-    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, PacingSettings, Proof,
-    Scheme, Severity, Target,
+    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, Oversize,
+    PacingSettings, Proof, Scheme, Severity, Target,
 };
 
 /// Everything the relay needs to run.
@@ -271,6 +272,12 @@ pub struct Destination {
     pub drain_idle: Duration,
     /// Messages a second on UDP.
     pub udp_max_rate: u32,
+    /// Longest message in octets, without its framing.
+    pub max_message: usize,
+    /// What becomes of a longer one.
+    pub oversize: Oversize,
+    /// Which logs it gets, and how grave each is.
+    pub filter: LogFilter,
     /// Whom to believe on TLS, and who we are; of no meaning elsewhere. Copies of this
     /// destination share what was read from files.
     pub tls: Arc<TlsProfile>,
@@ -306,6 +313,9 @@ impl Destination {
             drain_bytes: 16 << 20,
             drain_idle: Duration::from_secs(2),
             udp_max_rate: 2000,
+            max_message: 8_096,
+            oversize: Oversize::Shrink,
+            filter: LogFilter::default(),
             tls: Arc::new(TlsProfile::new(TlsSettings::default())),
         }
     }

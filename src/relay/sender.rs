@@ -21,7 +21,7 @@ use super::feed::Feed;
 use super::receivers::Receivers;
 use super::status::{Counters, DestinationCounters, ShardCounters, add};
 use super::tempo::Tempo;
-use super::{chain, poison, stopped_for};
+use super::{chain, messages, poison, stopped_for};
 use crate::config::Destination;
 use crate::spool::crash;
 use crate::syslog::delivery::{Death, Delivery, Room, Step, UNANSWERED, Unanswered};
@@ -410,8 +410,8 @@ impl Sender {
     /// Sends a message of the relay's own, to see whether the receiver takes anything.
     async fn control(&mut self, mut connection: Connection) -> std::io::Result<End> {
         let refused = self.delivery.refuses_everything();
-        let frames =
-            encoder::control(&self.destination, self.confirmed()).map_err(std::io::Error::other)?;
+        let frames = messages::control(&self.destination, self.confirmed())
+            .map_err(std::io::Error::other)?;
         let end = match connection.write(&frames).await {
             Ok(()) => self.drain(connection).await,
             Err(error) => End::Broken(error),

@@ -77,8 +77,14 @@ pub struct DestinationCounters {
     pub resent: AtomicU64,
     /// Messages confirmed on the word of the peer's kernel alone.
     pub unproven: AtomicU64,
-    /// Messages cut to the size limit.
+    /// Messages cut at their end to the size limit.
     pub truncated: AtomicU64,
+    /// Messages with values shortened to the size limit.
+    pub shrunk: AtomicU64,
+    /// Logs sent as several messages for the size limit.
+    pub split: AtomicU64,
+    /// Logs that the destination's filters leave out; counted again where delivery goes back.
+    pub filtered: AtomicU64,
     /// Drains that were begun.
     pub drains: AtomicU64,
     /// Drains that the receiver did not answer.
@@ -181,6 +187,12 @@ pub struct DestinationSnapshot {
     pub unproven: u64,
     /// See [`DestinationCounters::truncated`].
     pub truncated: u64,
+    /// See [`DestinationCounters::shrunk`].
+    pub shrunk: u64,
+    /// See [`DestinationCounters::split`].
+    pub split: u64,
+    /// See [`DestinationCounters::filtered`].
+    pub filtered: u64,
     /// See [`DestinationCounters::drains`].
     pub drains: u64,
     /// See [`DestinationCounters::unanswered_drains`].
@@ -259,6 +271,9 @@ impl DestinationSnapshot {
             resent: read(&counters.resent),
             unproven: read(&counters.unproven),
             truncated: read(&counters.truncated),
+            shrunk: read(&counters.shrunk),
+            split: read(&counters.split),
+            filtered: read(&counters.filtered),
             drains: read(&counters.drains),
             unanswered_drains: read(&counters.unanswered_drains),
             quarantined: read(&counters.quarantined),

@@ -116,6 +116,17 @@ pub enum SendError {
         /// Messages of the same call that were sent before it.
         sent: usize,
     },
+    /// An earlier datagram was larger than a router on the way takes, and is lost. The system
+    /// now sends such datagrams in fragments.
+    #[error(
+        "a datagram to {peer} was lost: the path takes {mtu} bytes; it is sent again in fragments, and max_message = \"udp-mtu\" avoids them"
+    )]
+    PathMtu {
+        /// The receiver.
+        peer: SocketAddr,
+        /// Largest packet of the path in bytes, headers included.
+        mtu: u32,
+    },
     /// The connection is not, or no longer, encrypted and trusted.
     #[error(transparent)]
     Tls(Box<TlsError>),
@@ -150,6 +161,7 @@ impl SendError {
             Self::Stalled { .. } => "syslog.stalled",
             Self::NoWindow { .. } => "syslog.no_window",
             Self::TooLarge { .. } => "syslog.too_large",
+            Self::PathMtu { .. } => "syslog.path_mtu",
             Self::Tls(error) => error.code(),
             Self::Io { .. } => "syslog.io",
         }

@@ -16,6 +16,7 @@ mod groups;
 mod handover;
 mod lag;
 mod membership;
+mod messages;
 mod outages;
 mod refetch;
 mod regressions;
