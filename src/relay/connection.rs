@@ -94,7 +94,7 @@ impl Connection {
     pub(crate) fn queued(&mut self) -> Result<Option<u64>, SendError> {
         match &mut self.transport {
             Transport::Tcp(connection) => Ok(connection.sample()?.queued),
-            Transport::Udp { .. } => Ok(None),
+            Transport::Relp(_) | Transport::Udp { .. } => Ok(None),
         }
     }
 
