@@ -5,11 +5,12 @@ use super::log_filter::{LogFilter, LogTest, SeverityField, meaning};
 use super::read::{Read, Reader};
 use super::report::{Place, Report};
 use super::settings::Destination;
-use super::value::{self, choice, header_field, name, zone};
+use super::value::{self, choice, header_field, name, start_at, zone};
 use crate::syslog::rfc5424::MIN_MESSAGE_BYTES;
 use crate::syslog::size::{self, MAX_DATAGRAM, MAX_STREAM};
 use crate::syslog::{
-    Assurance, Format, FormatSettings, Framing, Proof, Scheme, SettingsError, Severity, Target,
+    Assurance, Format, FormatSettings, Framing, PacingSettings, Proof, Scheme, SettingsError,
+    Severity, Target,
 };
 
 const DELIVERIES: [(&str, Proof); 2] = [("drain", Proof::Drain), ("window", Proof::Window)];
@@ -31,7 +32,7 @@ pub(super) fn destination(
         Ok(Some(name)) => Ok(name),
         Err(reported) => Err(reported),
     };
-    let target = reader.text("to", target);
+    let target = reader.text("to", target_of);
     let framing = reader.optional("framing", str::parse::<Framing>);
     let format = reader.text("format", str::parse::<Format>);
     // Which separators work depends on the format.
@@ -43,7 +44,13 @@ pub(super) fn destination(
     let app_name = reader.text("tag", |text| header_field(text, 48));
     let sd_id = reader.text("sd_id", sd_id);
     let zone = reader.text("timezone", zone);
-    let required = required(&mut reader);
+    let required = reader.flag("required");
+    let start = reader.optional("start", start_at);
+    let failover = reader.list("failover", target_of);
+    let failback_after = reader.span("failback_after");
+    let logs = reader.optional_number("max_logs_per_second");
+    let bytes = reader.optional_size("max_bytes_per_second");
+    let catch_up = reader.optional_number("catch_up_logs_per_second");
     let timeout = reader.span("timeout");
     let delivery = reader.text("delivery", |text| choice(text, &DELIVERIES));
     let assurance = reader.text("assurance", |text| choice(text, &ASSURANCES));
@@ -63,6 +70,7 @@ pub(super) fn destination(
     let filter = filter(&mut reader);
     if let Ok(target) = &target {
         check_stream_keys(&mut reader, target);
+        check_failover(&mut reader, target, failover.as_deref().unwrap_or_default());
     }
     reader.finish();
     let (target, format) = (target?, format?);
@@ -79,6 +87,10 @@ pub(super) fn destination(
         sd_id: sd_id?,
         zone: zone?,
         required: required?,
+        start: start?.unwrap_or_default(),
+        failover: failover?,
+        failback_after: failback_after?,
+        pacing: PacingSettings { logs: logs?, bytes: bytes?, catch_up: catch_up? },
         timeout: timeout?,
         delivery: delivery?,
         assurance: assurance?,
@@ -103,7 +115,7 @@ fn default_framing(scheme: Scheme, format: Format) -> Framing {
     }
 }
 
-fn target(text: &str) -> Result<Target, String> {
+fn target_of(text: &str) -> Result<Target, String> {
     // What stands before an @ may be a password: it must not get into the message.
     if text.contains('@') {
         return Err("a receiver has no user name: take out everything up to the @".to_owned());
@@ -163,13 +175,31 @@ fn filter(reader: &mut Reader<'_>) -> Read<LogFilter> {
     Ok(LogFilter { tests: tests?, severity, at_least: at_least? })
 }
 
-fn required(reader: &mut Reader<'_>) -> Read<bool> {
-    let required = reader.flag("required")?;
-    if !required {
-        let label = "write true";
-        return Err(reader.report("config.not_available", "required", label));
-    }
-    Ok(required)
+/// Nothing tells that a receiver of datagrams does not work, and what is framed for one
+/// transport is not what another one takes.
+fn check_failover(reader: &mut Reader<'_>, target: &Target, failover: &[Target]) {
+    let table = reader.table;
+    let place = table.place_of("failover");
+    let Some(other) = failover.iter().find(|other| {
+        target.scheme == Scheme::Udp || other.scheme != target.scheme || *other == target
+    }) else {
+        return;
+    };
+    let (title, label) = if *other == *target {
+        ("a receiver cannot take over from itself".to_owned(), format!("{other} is in `to`"))
+    } else if target.scheme == Scheme::Udp {
+        let label = "nothing tells that a receiver on udp:// does not work";
+        ("`failover` has no meaning on udp://".to_owned(), label.to_owned())
+    } else {
+        let title = "all receivers of a destination have the same transport".to_owned();
+        (title, format!("{other} has another one"))
+    };
+    reader.reports.push(
+        Report::problem("config.conflict", title)
+            .at(&place, label)
+            .at(&table.place_of("to"), "the receiver that comes first")
+            .help("take it out of `failover`, or make it a destination of its own"),
+    );
 }
 
 /// Keys of streams on a destination that is none.

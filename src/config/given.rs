@@ -27,9 +27,9 @@ pub(super) struct Given {
 /// What was written, of the kind its key takes.
 pub(super) enum Value {
     Text(String),
-    Texts(Vec<String>),
     Number(i128),
     Flag(bool),
+    Texts(Vec<String>),
     /// Something that was reported already.
     Unusable,
 }

@@ -216,11 +216,11 @@ fn taken(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             number(digits).map(|number| Value::Text(number.to_string()))
         }
         (Kind::TextOrTime, DeValue::Datetime(time)) => Some(Value::Text(time.to_string())),
-        (Kind::Texts, DeValue::Array(array)) => {
+        (Kind::Texts | Kind::Addresses, DeValue::Array(array)) => {
             let text = |one: &Spanned<DeValue<'_>>| one.get_ref().as_str().map(str::to_owned);
             array.iter().map(text).collect::<Option<_>>().map(Value::Texts)
         }
-        (Kind::Flag | Kind::Number(_) | Kind::Texts, _) => None,
+        (Kind::Flag | Kind::Number(_) | Kind::Texts | Kind::Addresses, _) => None,
         (_, DeValue::String(text)) => Some(Value::Text(text.clone().into_owned())),
         _ => None,
     }

@@ -112,6 +112,16 @@ impl<'a> Reader<'a> {
         number.map_err(|error| self.invalid(key, error))
     }
 
+    /// A number of bytes, where one is written.
+    pub(super) fn optional_size(&mut self, name: &'static str) -> Read<Option<u64>> {
+        if self.table.has(name) { self.size(name).map(Some) } else { Ok(None) }
+    }
+
+    /// A whole number, where one is written.
+    pub(super) fn optional_number(&mut self, name: &'static str) -> Read<Option<u32>> {
+        if self.table.has(name) { self.number(name).map(Some) } else { Ok(None) }
+    }
+
     /// A list of strings that `parse` understands, each; none where nothing is written.
     pub(super) fn list<T, E: Display>(
         &mut self,

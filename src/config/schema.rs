@@ -44,6 +44,8 @@ pub enum Kind {
     TextOrTime,
     /// A string; what stands before an `@` in it is never shown.
     Address,
+    /// A list of such strings; there may be none in it.
+    Addresses,
     /// A string that is never shown.
     Secret,
     /// A list of strings; there may be none in it.
@@ -108,7 +110,7 @@ impl Kind {
             Self::Text | Self::Address | Self::Secret => "a string",
             Self::TextOrNumber => "a string or a number",
             Self::TextOrTime => "a string or a time",
-            Self::Texts => "a list of strings",
+            Self::Texts | Self::Addresses => "a list of strings",
             Self::Path => "a path as a string",
             Self::Size(_) => "a size as a string, or a number of bytes",
             Self::Span(_) => "a time span as a string",
@@ -350,7 +352,44 @@ static DESTINATION: &[Key] = &[
         name: "required",
         kind: Kind::Flag,
         default: Text("true"),
-        doc: "Whether logs stay in the spool until this destination has them.",
+        doc: "Whether logs stay in the spool until this destination has them, however full it gets.",
+    },
+    Key {
+        name: "start",
+        kind: Kind::TextOrTime,
+        default: Derived("now; oldest for the first destinations of a spool"),
+        doc: "Where a destination new to the spool starts: now, oldest, or a time (RFC 3339).",
+    },
+    Key {
+        name: "failover",
+        kind: Kind::Addresses,
+        default: Absent,
+        doc: "Receivers to go to, in this order, while the one in `to` does not work.",
+    },
+    span(
+        "failback_after",
+        SECOND,
+        24 * HOUR,
+        "5 min",
+        "How long the receiver in `to` is reachable before logs go to it again.",
+    ),
+    Key {
+        name: "max_logs_per_second",
+        kind: Kind::Number(1..=10_000_000),
+        default: Absent,
+        doc: "Most logs a second.",
+    },
+    Key {
+        name: "max_bytes_per_second",
+        kind: Kind::Size(1024..=u64::MAX),
+        default: Absent,
+        doc: "Most bytes a second.",
+    },
+    Key {
+        name: "catch_up_logs_per_second",
+        kind: Kind::Number(1..=10_000_000),
+        default: Absent,
+        doc: "Most logs a second of those that waited out an outage or a stop of the relay.",
     },
     span("timeout", 100, HOUR, "10 s", "Time for a connection attempt, and for a drain's answer."),
     text(

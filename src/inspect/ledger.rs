@@ -9,7 +9,7 @@ use super::{Output, send, send_bytes};
 use crate::spool::inspect::Inspection;
 
 /// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 7] = [
+const ABOUT_LOGS: [&str; 8] = [
     "gap",
     "unreadable answer",
     "unreadable batch",
@@ -17,12 +17,13 @@ const ABOUT_LOGS: [&str; 7] = [
     "unformattable",
     "refetch gone",
     "dropped",
+    "gave way",
 ];
 
 /// What makes two lines tell the same: one is written before what it tells is durable, and
 /// once more after a crash in between.
-const SAME: [&str; 8] =
-    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index"];
+const SAME: [&str; 9] =
+    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index", "first_seq"];
 
 /// The lines about logs, each once.
 pub(super) fn gaps(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Error> {
@@ -102,6 +103,8 @@ mod tests {
         let gap = |shard: u32, at: &str| json!({"what": "gap", "source": "s", "shard": shard, "cursor": "c", "at": at});
         let other = json!({"what": "forget destination", "destination": "d"});
         let damage = |from: u64| json!({"what": "damage", "segment": 1, "from": from});
+        let gave_way =
+            |first: u64| json!({"what": "gave way", "destination": "d", "first_seq": first});
         let lines = vec![
             gap(0, "first"),
             other,
@@ -109,9 +112,14 @@ mod tests {
             gap(1, "first"),
             damage(8),
             damage(9),
+            gave_way(0),
+            gave_way(4),
+            gave_way(4),
             json!({}),
         ];
         let left = of_logs(lines);
-        assert_eq!(left, [gap(0, "first"), gap(1, "first"), damage(8), damage(9)]);
+        let told = [gap(0, "first"), gap(1, "first"), damage(8), damage(9)];
+        assert_eq!(left[..4], told);
+        assert_eq!(left[4..], [gave_way(0), gave_way(4)], "each loss of one destination");
     }
 }

@@ -7,6 +7,7 @@ mod pipeline;
 
 mod checkpoints;
 mod delivered;
+mod destinations;
 mod exports;
 mod faults;
 mod filters;
