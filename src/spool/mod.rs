@@ -85,7 +85,7 @@ pub use ledger::{UnreadableAnswer, lost_in, lost_of, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
 pub use lost::Lost;
 pub use open::{Opened, Options};
-pub use quarantine::{QUARANTINED_LOG, QuarantinedLog};
+pub use quarantine::{QUARANTINE_SENT, QUARANTINED_LOG, QuarantinedLog, is_quarantined_log};
 pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;

@@ -9,7 +9,7 @@ use super::ask::{Asking, ask};
 use super::render::{Rendered, cell, printable, source};
 use crate::cli::output;
 use crate::inspect::Question;
-use crate::spool::lost_in;
+use crate::spool::{QUARANTINED_LOG, lost_in};
 
 #[derive(Args, Debug)]
 pub(super) struct GapsArgs {
@@ -71,6 +71,10 @@ fn row(line: &Value) -> Vec<String> {
         Some("unreadable batch") => format!("unreadable batch {}", shown("seq")),
         Some("unformattable") => {
             format!("log {} not formatted for {}", shown("index"), shown("destination"))
+        }
+        Some(QUARANTINED_LOG) => {
+            let (index, to) = (shown("index"), shown("destination"));
+            format!("log {index} in the quarantine, not sent to {to}: {}", shown("why"))
         }
         Some("dropped") => {
             format!("{} logs dropped by an operator: {}", shown("logs"), shown("why"))
