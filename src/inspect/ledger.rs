@@ -10,7 +10,7 @@ use crate::spool::inspect::Inspection;
 use crate::spool::{QUARANTINE_SENT, QUARANTINED_LOG, is_quarantined_log};
 
 /// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 8] = [
+const ABOUT_LOGS: [&str; 9] = [
     "gap",
     "unreadable answer",
     "unreadable batch",
