@@ -2,6 +2,7 @@
 # Runs one receiver in the foreground on loopback.
 # usage: run.sh TOOLS KIND DIR        (KIND: rsyslog | syslog-ng; DIR: where its files go)
 # Ports: RX_UDP, RX_TCP, and for syslog-ng RX_LF (its octet-counting source takes no LF).
+# RX_CONF is another configuration, in which the same words are replaced.
 # DIR/raw.log gets each message as received, DIR/parsed.jsonl what the daemon understood.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,7 +12,7 @@ mkdir -p "$dir"
 triplet=$(uname -m)-linux-gnu
 export LD_LIBRARY_PATH="$root/usr/lib/$triplet:$root/lib/$triplet:$root/usr/lib/syslog-ng"
 sed -e "s|@DIR@|$dir|g" -e "s|@UDP@|${RX_UDP:?}|g" -e "s|@TCP@|${RX_TCP:?}|g" -e "s|@LF@|${RX_LF:-0}|g" \
-  "$here/$kind.conf" >"$dir/$kind.conf"
+  "${RX_CONF:-$here/$kind.conf}" >"$dir/$kind.conf"
 case $kind in
 rsyslog)
   exec "$root/usr/sbin/rsyslogd" -n -M "$root/usr/lib/$triplet/rsyslog" -f "$dir/rsyslog.conf" -i "$dir/pid"
