@@ -10,7 +10,7 @@ use crate::spool::inspect::Inspection;
 use crate::spool::{QUARANTINE_SENT, QUARANTINED_LOG, is_quarantined_log};
 
 /// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 8] = [
+const ABOUT_LOGS: [&str; 9] = [
     "gap",
     "unreadable answer",
     "unreadable batch",
@@ -19,12 +19,13 @@ const ABOUT_LOGS: [&str; 8] = [
     "unformattable",
     "refetch gone",
     "dropped",
+    "gave way",
 ];
 
 /// What makes two lines tell the same: one is written before what it tells is durable, and
 /// once more after a crash in between.
-const SAME: [&str; 8] =
-    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index"];
+const SAME: [&str; 9] =
+    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index", "first_seq"];
 
 /// The lines about logs, each once.
 pub(super) fn gaps(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Error> {
@@ -129,6 +130,8 @@ mod tests {
         let gap = |shard: u32, at: &str| json!({"what": "gap", "source": "s", "shard": shard, "cursor": "c", "at": at});
         let other = json!({"what": "forget destination", "destination": "d"});
         let damage = |from: u64| json!({"what": "damage", "segment": 1, "from": from});
+        let gave_way =
+            |first: u64| json!({"what": "gave way", "destination": "d", "first_seq": first});
         let lines = vec![
             gap(0, "first"),
             other,
@@ -136,10 +139,15 @@ mod tests {
             gap(1, "first"),
             damage(8),
             damage(9),
+            gave_way(0),
+            gave_way(4),
+            gave_way(4),
             json!({}),
         ];
         let left = of_logs(lines);
-        assert_eq!(left, [gap(0, "first"), gap(1, "first"), damage(8), damage(9)]);
+        let told = [gap(0, "first"), gap(1, "first"), damage(8), damage(9)];
+        assert_eq!(left[..4], told);
+        assert_eq!(left[4..], [gave_way(0), gave_way(4)], "each loss of one destination");
     }
 
     #[test]

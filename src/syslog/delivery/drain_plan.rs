@@ -107,6 +107,12 @@ impl DrainPlan {
         }
     }
 
+    /// When so little flowed for so long that a drain interrupts nothing; `None` while nothing is
+    /// unproven.
+    pub fn idle_at(&self) -> Option<Instant> {
+        self.span.map(|(_, last)| last + self.settings.idle)
+    }
+
     /// When the next drain is due if nothing more is written (in the past if it already is);
     /// `None` while nothing is unproven.
     pub fn due_at(&self) -> Option<Instant> {

@@ -122,6 +122,8 @@ pub struct Delivery<P> {
     logs: VecDeque<(P, u64)>,
     unconfirmed: u64,
     unanswered: u32,
+    /// When this connection was accepted.
+    accepted: Option<Instant>,
     /// When this connection first took data.
     took_data: Option<Instant>,
 }
@@ -151,6 +153,7 @@ impl<P: Copy + Ord> Delivery<P> {
             logs: VecDeque::new(),
             unconfirmed: 0,
             unanswered: 0,
+            accepted: None,
             took_data: None,
         }
     }
@@ -186,15 +189,22 @@ impl<P: Copy + Ord> Delivery<P> {
         }
     }
 
+    /// Another receiver is sent to from now on: what this one could prove says nothing about
+    /// that. Nothing is written and unconfirmed.
+    pub fn another_receiver(&mut self) {
+        (self.proof, self.unanswered) = (self.settings.proof, 0);
+    }
+
     /// A connection is asked for.
     pub fn connecting(&mut self, now: Instant) {
         self.plan.connecting(now);
     }
 
-    /// The receiver accepted a connection.
+    /// A connection was accepted. That alone is no sign of life of the receiver: its kernel does
+    /// that for a process that is stopped, and a proxy for one that is away.
     pub fn connected(&mut self, now: Instant) {
         self.plan.connected(now);
-        self.positions.alive(now);
+        self.accepted = Some(now);
         self.writes.clear();
         self.took_data = None;
     }
@@ -229,6 +239,9 @@ impl<P: Copy + Ord> Delivery<P> {
             self.writes.pop_front();
         }
         if let Some(after) = proven {
+            if self.proof == Proof::Acknowledged {
+                self.positions.alive(now);
+            }
             self.positions.prove(after, now);
             if self.writes.is_empty() {
                 self.plan.reset();
@@ -242,10 +255,13 @@ impl<P: Copy + Ord> Delivery<P> {
         !self.writes.is_empty() && matches!(self.proof, Proof::Window | Proof::Kernel)
     }
 
-    /// The connection is open and undisturbed. Returns the confirmed position if it moved:
-    /// everything before it may leave the spool.
+    /// The connection is open and undisturbed, or there is none after a drain. Returns the
+    /// confirmed position if it moved: everything before it may leave the spool.
     pub fn tick(&mut self, now: Instant) -> Option<P> {
-        self.positions.alive(now);
+        // It stood for as long as something settles.
+        if self.accepted.is_some_and(|at| at + self.settings.settle <= now) {
+            self.positions.alive(now);
+        }
         let confirmed = self.positions.settle(now, self.settings.settle)?;
         self.plan.confirmed();
         self.forget(confirmed);
@@ -257,7 +273,7 @@ impl<P: Copy + Ord> Delivery<P> {
         let few = matches!(self.isolation.step(), Step::Few(_)) && !self.writes.is_empty();
         match self.proof {
             Proof::Drain => few || self.plan.due(now).is_some(),
-            Proof::Window => few || self.plan.due(now) == Some(DrainReason::Idle),
+            Proof::Window => few || self.plan.idle_at().is_some_and(|at| at <= now),
             Proof::Acknowledged | Proof::Kernel | Proof::Datagram => false,
         }
     }
@@ -265,10 +281,13 @@ impl<P: Copy + Ord> Delivery<P> {
     /// When to look again at the latest, if nothing happens.
     pub fn wake(&self) -> Option<Instant> {
         let drain = match self.proof {
-            Proof::Drain | Proof::Window => self.plan.due_at(),
-            _ => None,
+            Proof::Drain => self.plan.due_at(),
+            Proof::Window => self.plan.idle_at(),
+            Proof::Acknowledged | Proof::Kernel | Proof::Datagram => None,
         };
         let settle = self.positions.next_settle(self.settings.settle);
+        let alive = self.accepted.map(|at| at + self.settings.settle);
+        let settle = settle.map(|at| alive.map_or(at, |alive| at.max(alive)));
         [drain, settle].into_iter().flatten().min()
     }
 
@@ -282,6 +301,11 @@ impl<P: Copy + Ord> Delivery<P> {
         self.positions.last_settle(self.settings.settle)
     }
 
+    /// How long a connection has to stand to show that the receiver is alive.
+    pub fn alive_after(&self) -> Duration {
+        self.settings.settle
+    }
+
     /// A drain begins.
     pub fn draining(&mut self, now: Instant) {
         self.plan.draining(now);
@@ -291,6 +315,8 @@ impl<P: Copy + Ord> Delivery<P> {
     pub fn drained(&mut self, now: Instant) {
         self.unanswered = 0;
         self.writes.clear();
+        self.accepted = None;
+        self.positions.alive(now);
         self.positions.prove(self.positions.written(), now);
         self.plan.drained(now);
     }
@@ -299,6 +325,7 @@ impl<P: Copy + Ord> Delivery<P> {
     /// `window` says whether its window can be seen.
     pub fn unanswered(&mut self, window: bool, now: Instant) -> Unanswered {
         self.unanswered = self.unanswered.saturating_add(1);
+        self.accepted = None;
         if self.unanswered < UNANSWERED {
             return Unanswered::Again;
         }
@@ -331,7 +358,7 @@ impl<P: Copy + Ord> Delivery<P> {
         self.writes.clear();
         self.logs.clear();
         self.unconfirmed = 0;
-        self.took_data = None;
+        (self.accepted, self.took_data) = (None, None);
         self.plan.broken();
         Ended { resume: self.positions.abnormal_end(), again, poison }
     }

@@ -16,7 +16,7 @@ fn settings(proof: Proof) -> DeliverySettings {
 }
 
 #[test]
-fn a_drain_proves_and_the_next_connection_a_settle_time_later_confirms() {
+fn a_drain_proves_and_a_connection_that_stands_a_settle_time_later_confirms() {
     let t = Instant::now();
     let mut delivery = Delivery::new(0u64, settings(Proof::Drain));
     delivery.connecting(t);
@@ -30,10 +30,43 @@ fn a_drain_proves_and_the_next_connection_a_settle_time_later_confirms() {
     delivery.draining(t);
     delivery.drained(t + ms(5));
     assert_eq!(delivery.probe_at(), Some(t + ms(5) + SETTLE));
-    delivery.connected(t + ms(2000));
-    assert_eq!(delivery.tick(t + ms(2004)), None);
-    assert_eq!(delivery.tick(t + ms(2005)), Some(10));
-    assert_eq!(delivery.ended(Death::AfterData, t + ms(2006)).again, 0);
+    delivery.connected(t + ms(2005));
+    assert_eq!(delivery.tick(t + ms(2006)), None, "a kernel or a proxy accepts connections, too");
+    assert_eq!(delivery.wake(), Some(t + ms(2005) + SETTLE));
+    assert_eq!(delivery.tick(t + ms(4004)), None);
+    assert_eq!(delivery.tick(t + ms(4005)), Some(10));
+    assert_eq!(delivery.ended(Death::AfterData, t + ms(4006)).again, 0);
+}
+
+#[test]
+fn an_answered_drain_confirms_what_was_proven_a_settle_time_before() {
+    let (t, mut delivery) = (Instant::now(), Delivery::new(0u64, settings(Proof::Drain)));
+    for n in 0..10u64 {
+        // Connections that stand for less than something settles.
+        let now = t + ms(n * 500);
+        delivery.connected(now);
+        delivery.wrote(1000, n + 1, 1000, 1, now);
+        delivery.tick(now);
+        delivery.drained(now);
+    }
+    assert_eq!(delivery.tick(t + ms(4500)), Some(6), "what is proven since 2500 ms");
+}
+
+#[test]
+fn in_window_mode_only_idleness_is_a_reason_to_drain() {
+    let t = Instant::now();
+    let mut delivery = Delivery::new(0u64, settings(Proof::Window));
+    delivery.connected(t);
+    for n in 1..100u64 {
+        let now = t + ms(n * 1000);
+        delivery.wrote(n * 5000, n, 5000, 1, now);
+        assert!(!delivery.drain_due(now), "neither bytes nor age");
+        delivery.reached(n * 5000 - 1, now);
+    }
+    let last = t + ms(99_000);
+    assert!(!delivery.drain_due(last + ms(1999)));
+    assert_eq!(delivery.wake(), Some(delivery.probe_at().unwrap().min(last + ms(2000))));
+    assert!(delivery.drain_due(last + ms(2000)));
 }
 
 #[test]
@@ -107,14 +140,14 @@ fn the_log_that_kills_every_connection_is_found_and_passed() {
     let mut delivery = Delivery::new(0u64, settings(Proof::Drain));
     let (mut now, mut found, mut delivered) = (Instant::now(), Vec::new(), 0);
     for _ in 0..300 {
-        now += ms(2500);
+        now += ms(5000);
         if delivery.step() == Step::Control {
             delivery.control(true);
             continue;
         }
         delivery.connecting(now);
         delivery.connected(now);
-        if let Some(confirmed) = delivery.tick(now) {
+        if let Some(confirmed) = delivery.tick(now + SETTLE) {
             delivered = confirmed;
         }
         let Some(room) = delivery.room() else { continue };
