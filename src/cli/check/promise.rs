@@ -116,7 +116,7 @@ fn of_receiver(has: &str, settle: &str) -> String {
 /// A time as configurations have it.
 fn span(time: Duration) -> String {
     let ms = time.as_millis();
-    if ms % 1000 == 0 { format!("{} s", ms / 1000) } else { format!("{ms} ms") }
+    if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{ms} ms") }
 }
 
 #[cfg(test)]
