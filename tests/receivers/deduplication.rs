@@ -94,6 +94,7 @@ fn frames(indexes: &[u32], replay: Option<&str>) -> Vec<u8> {
                 index: *index,
                 approximate: false,
             },
+            severity: None,
             origin: replay.map(|_| "replay"),
             replay,
         };
