@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::config::Destination;
 use crate::syslog::delivery::WindowEstimate;
+use crate::syslog::transport::relp::session::Window;
 use crate::syslog::transport::{
-    TcpConnection, TcpSettings, TlsConnection, UdpConnection, UdpSettings,
+    RelpConnection, RelpSettings, TcpConnection, TcpSettings, TlsConnection, UdpConnection,
+    UdpSettings,
 };
 use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError, Target};
 
@@ -19,6 +21,7 @@ pub(crate) struct Connection {
 enum Transport {
     Tcp(TcpConnection),
     Tls(TlsConnection),
+    Relp(Box<RelpConnection>),
     Udp { connection: UdpConnection, sent: u64 },
 }
 
@@ -28,16 +31,26 @@ impl Connection {
         destination: &Destination,
         target: &Target,
     ) -> Result<Self, SendError> {
-        let limits = TcpSettings {
+        let tcp = TcpSettings {
             connect_timeout: destination.timeout,
             dead_after: destination.dead_after,
             stall_timeout: destination.stall_timeout,
         };
         let transport = match target.scheme {
-            Scheme::Tcp => Transport::Tcp(TcpConnection::connect(target, &limits).await?),
+            Scheme::Tcp => Transport::Tcp(TcpConnection::connect(target, &tcp).await?),
             Scheme::Tls => {
-                let connect = TlsConnection::connect(target, &limits, &destination.tls);
-                Transport::Tls(connect.await?)
+                Transport::Tls(TlsConnection::connect(target, &tcp, &destination.tls).await?)
+            }
+            scheme @ (Scheme::Relp | Scheme::RelpTls) => {
+                let messages = destination.relp_window as usize;
+                let window = Window { messages, ..Window::default() };
+                let settings = RelpSettings { tcp, window };
+                let connection = if scheme.is_encrypted() {
+                    RelpConnection::connect_tls(target, &settings, &destination.tls).await?
+                } else {
+                    RelpConnection::connect(target, &settings).await?
+                };
+                Transport::Relp(Box::new(connection))
             }
             Scheme::Udp => {
                 let settings =
@@ -53,6 +66,7 @@ impl Connection {
         match &self.transport {
             Transport::Tcp(connection) => connection.peer(),
             Transport::Tls(connection) => connection.peer(),
+            Transport::Relp(connection) => connection.peer(),
             Transport::Udp { connection, .. } => connection.peer(),
         }
     }
@@ -62,6 +76,7 @@ impl Connection {
         match &self.transport {
             Transport::Tcp(connection) => connection.written(),
             Transport::Tls(connection) => connection.written(),
+            Transport::Relp(connection) => connection.written(),
             Transport::Udp { sent, .. } => *sent,
         }
     }
@@ -75,6 +90,7 @@ impl Connection {
         let sample = match &mut self.transport {
             Transport::Tcp(connection) => connection.sample()?,
             Transport::Tls(connection) => connection.sample()?,
+            Transport::Relp(connection) => return Ok(connection.proven()),
             Transport::Udp { .. } => return Ok(0),
         };
         match proof {
@@ -87,6 +103,15 @@ impl Connection {
         }
     }
 
+    /// Bytes that the receiver's kernel has not taken, where that is told.
+    pub(crate) fn queued(&mut self) -> Result<Option<u64>, SendError> {
+        match &mut self.transport {
+            Transport::Tcp(connection) => Ok(connection.sample()?.queued),
+            Transport::Tls(connection) => Ok(connection.sample()?.queued),
+            Transport::Relp(_) | Transport::Udp { .. } => Ok(None),
+        }
+    }
+
     /// Whether the window of the receiver can be seen.
     pub(crate) fn tells_window(&mut self) -> bool {
         match &mut self.transport {
@@ -96,7 +121,7 @@ impl Connection {
             Transport::Tls(connection) => {
                 connection.sample().is_ok_and(|sample| sample.window.is_some())
             }
-            Transport::Udp { .. } => false,
+            Transport::Relp(_) | Transport::Udp { .. } => false,
         }
     }
 
@@ -104,6 +129,7 @@ impl Connection {
         match &mut self.transport {
             Transport::Tcp(connection) => connection.write(frames.as_bytes()).await,
             Transport::Tls(connection) => connection.write(frames.as_bytes()).await,
+            Transport::Relp(connection) => connection.write(frames).await,
             Transport::Udp { connection, sent: all } => {
                 let mut sent = 0;
                 while let Err(error) = connection.send(frames.iter().skip(sent)).await {
@@ -127,6 +153,7 @@ impl Connection {
         match &mut self.transport {
             Transport::Tcp(connection) => Err(connection.idle().await),
             Transport::Tls(connection) => Err(connection.idle().await),
+            Transport::Relp(connection) => connection.watch().await,
             Transport::Udp { connection, .. } => Err(connection.idle().await),
         }
     }
@@ -135,6 +162,7 @@ impl Connection {
         match self.transport {
             Transport::Tcp(connection) => connection.drain(timeout).await,
             Transport::Tls(connection) => connection.drain(timeout).await,
+            Transport::Relp(connection) => connection.drain(timeout).await,
             Transport::Udp { .. } => Ok(()),
         }
     }
@@ -143,6 +171,7 @@ impl Connection {
         match self.transport {
             Transport::Tcp(connection) => connection.abort(),
             Transport::Tls(connection) => connection.abort(),
+            Transport::Relp(connection) => connection.abort(),
             Transport::Udp { .. } => {}
         }
     }

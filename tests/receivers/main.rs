@@ -17,6 +17,7 @@ mod pipeline;
 mod pki;
 #[path = "../support/receivers.rs"]
 mod receivers;
+mod relp;
 mod tls;
 
 use std::collections::BTreeSet;

@@ -4,7 +4,8 @@
 # KIND: rsyslog, syslog-ng; over TLS: rsyslog-ossl, rsyslog-gtls, syslog-ng-tls, and with -auth
 # at the end one that wants a certificate from clients. DIR/ca.pem, server.pem and server.key
 # must exist then.
-# Ports: RX_UDP, RX_TCP, and for syslog-ng RX_LF (its octet-counting source takes no LF).
+# Ports: RX_UDP, RX_TCP, for rsyslog RX_RELP, and for syslog-ng RX_LF (its octet-counting
+# source takes no LF).
 # DIR/raw.log gets each message as received, DIR/parsed.jsonl what the daemon understood.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,6 +19,7 @@ case $kind in *-auth) conf=${kind%-auth} auth=x509/certvalid verify=required-tru
 case $conf in rsyslog-ossl | rsyslog-gtls) driver=${conf#rsyslog-} conf=rsyslog-tls ;; esac
 sed -e "s|@PKI@|$dir|g" -e "s|@DRIVER@|$driver|g" -e "s|@AUTH@|$auth|g" -e "s|@VERIFY@|$verify|g" \
   -e "s|@DIR@|$dir|g" -e "s|@UDP@|${RX_UDP:?}|g" -e "s|@TCP@|${RX_TCP:?}|g" -e "s|@LF@|${RX_LF:-0}|g" \
+  -e "s|@RELP@|${RX_RELP:-0}|g" \
   "$here/$conf.conf" >"$dir/receiver.conf"
 case $conf in
 rsyslog | rsyslog-tls)

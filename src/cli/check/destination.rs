@@ -8,7 +8,8 @@ use crate::config::Destination;
 use crate::relay;
 use crate::syslog::transport::tls::TlsSession;
 use crate::syslog::transport::{
-    TcpConnection, TcpSettings, TlsConnection, UdpConnection, UdpSettings,
+    RelpConnection, RelpSettings, TcpConnection, TcpSettings, TlsConnection, UdpConnection,
+    UdpSettings,
 };
 use crate::syslog::{DrainError, Format, Scheme, SendError, Target};
 
@@ -28,6 +29,21 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
         Scheme::Tls => {
             describe_drain(destination, findings);
             describe_trust(destination, findings);
+        }
+        Scheme::Relp | Scheme::RelpTls => {
+            findings.note("proof", "the receiver acknowledges every message; rsyslog does so when it has it in its queue");
+            findings.note(
+                "a crash of the receiver",
+                &format!(
+                    "repeats at most {} logs that wait for an acknowledgement, and {} s of logs more",
+                    destination.relp_window,
+                    destination.settle.as_secs()
+                ),
+            );
+            findings.note("loss", "none that this side can see; a receiver killed with a queue in memory loses what it had acknowledged more than the settle time ago");
+            if destination.target.scheme.is_encrypted() {
+                describe_trust(destination, findings);
+            }
         }
         Scheme::Udp => {
             findings.warn("proof", "check.udp", "none exists for UDP: a datagram that nobody refused counts as delivered after the settle time; use tcp:// where a loss matters");
@@ -57,6 +73,7 @@ async fn connect_to(destination: &Destination, target: &Target, findings: &mut F
             Err(error) => Err(error),
         },
         Scheme::Tls => tls(destination, target, &tcp, findings).await,
+        Scheme::Relp | Scheme::RelpTls => relp(destination, target, tcp, findings).await,
         Scheme::Udp => UdpConnection::connect(target, &UdpSettings::default())
             .await
             .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
@@ -113,6 +130,28 @@ async fn tls(
     findings.ok("connect", &connection.peer().to_string());
     describe_session(connection.session(), findings);
     drained(connection.drain(destination.timeout).await, findings)
+}
+
+async fn relp(
+    destination: &Destination,
+    target: &Target,
+    tcp: TcpSettings,
+    findings: &mut Findings,
+) -> Result<(), SendError> {
+    let settings = RelpSettings { tcp, ..RelpSettings::default() };
+    let connection = match target.scheme.is_encrypted() {
+        // What the files lack was found already.
+        true if destination.tls.load().is_err() => return Ok(()),
+        true => RelpConnection::connect_tls(target, &settings, &destination.tls).await?,
+        false => RelpConnection::connect(target, &settings).await?,
+    };
+    findings.ok("connect", &connection.peer().to_string());
+    if let Some(session) = connection.tls() {
+        describe_session(session, findings);
+    }
+    findings.ok("opens a RELP session", "offers the command syslog");
+    let _ = connection.drain(destination.timeout).await;
+    Ok(())
 }
 
 fn describe_session(session: &TlsSession, findings: &mut Findings) {

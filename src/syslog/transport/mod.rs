@@ -9,6 +9,7 @@ mod linux;
 mod path_watch;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+pub mod relp;
 mod socket;
 mod tcp;
 pub mod tls;
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 use super::error::SendError;
 use super::target::Target;
 
+pub use relp::{RelpConnection, RelpSettings};
 pub use tcp::{DrainError, TcpConnection, TcpSettings};
 pub use tls::{TlsConnection, TlsProfile, TlsSettings};
 pub use token_bucket::TokenBucket;
