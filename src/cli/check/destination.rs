@@ -45,7 +45,7 @@ fn means(destination: &Destination) -> Means {
             Scheme::Udp => Channel::Udp,
             Scheme::Tcp => Channel::Tcp,
             Scheme::Tls => Channel::Tls,
-            Scheme::Relp => Channel::Relp { window: destination.relp_window },
+            Scheme::Relp | Scheme::RelpTls => Channel::Relp { window: destination.relp_window },
         },
         proof: destination.delivery,
         assurance: destination.assurance,
@@ -77,18 +77,7 @@ async fn connect_to(destination: &Destination, target: &Target, findings: &mut F
             Err(error) => Err(error),
         },
         Scheme::Tls => tls(destination, target, &tcp, findings).await,
-        Scheme::Relp => {
-            let settings = RelpSettings { tcp, ..RelpSettings::default() };
-            match RelpConnection::connect(target, &settings).await {
-                Ok(connection) => {
-                    findings.ok("connect", &connection.peer().to_string());
-                    findings.ok("opens a RELP session", "offers the command syslog");
-                    let _ = connection.drain(wait).await;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
-        }
+        Scheme::Relp | Scheme::RelpTls => relp(destination, target, tcp, findings).await,
         Scheme::Udp => UdpConnection::connect(target, &UdpSettings::default())
             .await
             .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
@@ -131,6 +120,28 @@ async fn tls(
     findings.ok("connect", &connection.peer().to_string());
     describe_session(connection.session(), findings);
     drained(connection.drain(destination.timeout).await, findings)
+}
+
+async fn relp(
+    destination: &Destination,
+    target: &Target,
+    tcp: TcpSettings,
+    findings: &mut Findings,
+) -> Result<(), SendError> {
+    let settings = RelpSettings { tcp, ..RelpSettings::default() };
+    let connection = match target.scheme.is_encrypted() {
+        // What the files lack was found already.
+        true if destination.tls.load().is_err() => return Ok(()),
+        true => RelpConnection::connect_tls(target, &settings, &destination.tls).await?,
+        false => RelpConnection::connect(target, &settings).await?,
+    };
+    findings.ok("connect", &connection.peer().to_string());
+    if let Some(session) = connection.tls() {
+        describe_session(session, findings);
+    }
+    findings.ok("opens a RELP session", "offers the command syslog");
+    let _ = connection.drain(destination.timeout).await;
+    Ok(())
 }
 
 fn describe_session(session: &TlsSession, findings: &mut Findings) {
