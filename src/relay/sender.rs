@@ -189,8 +189,9 @@ impl Sender {
                         continue;
                     }
                     Err(error) => {
-                        let nothing_at_stake = self.written() == self.confirmed();
-                        if nothing_at_stake && matches!(error, SendError::ClosedByPeer { .. }) {
+                        let idle = self.written() == self.confirmed()
+                            && !self.feed.has_more_than(self.written());
+                        if idle && matches!(error, SendError::ClosedByPeer { .. }) {
                             // Receivers close connections that idle. The next log opens another.
                             return Ok(End::Drained);
                         }
