@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::findings::Findings;
-use crate::cli::output;
+use super::promise::{Channel, Means, promise};
 use crate::config::Destination;
 use crate::relay;
 use crate::syslog::transport::tls::TlsSession;
@@ -24,30 +24,34 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
     if destination.format == Format::Sample {
         findings.note("identity", "the sample's layout has no place for it: a receiver cannot tell a repeated log from a new one");
     }
-    match destination.target.scheme {
-        Scheme::Tcp => describe_drain(destination, findings),
-        Scheme::Tls => {
-            describe_drain(destination, findings);
-            describe_trust(destination, findings);
-        }
-        Scheme::Relp | Scheme::RelpTls => {
-            findings.note("proof", "the receiver acknowledges every message; rsyslog does so when it has it in its queue");
-            findings.note(
-                "a crash of the receiver",
-                &format!(
-                    "repeats at most {} logs that wait for an acknowledgement, and {} s of logs more",
-                    destination.relp_window,
-                    destination.settle.as_secs()
-                ),
-            );
-            findings.note("loss", "none that this side can see; a receiver killed with a queue in memory loses what it had acknowledged more than the settle time ago");
-            if destination.target.scheme.is_encrypted() {
-                describe_trust(destination, findings);
-            }
-        }
-        Scheme::Udp => {
-            findings.warn("proof", "check.udp", "none exists for UDP: a datagram that nobody refused counts as delivered after the settle time; use tcp:// where a loss matters");
-        }
+    let promise = promise(&means(destination));
+    match promise.proves {
+        true => findings.note("proof", &promise.proof),
+        false => findings.warn("proof", "check.udp", &promise.proof),
+    }
+    if let Some(otherwise) = &promise.otherwise {
+        findings.note("without that proof", otherwise);
+    }
+    findings.note("can be lost", &promise.loss);
+    findings.note("can arrive twice", &promise.duplicates);
+    if destination.target.scheme.is_encrypted() {
+        describe_trust(destination, findings);
+    }
+}
+
+fn means(destination: &Destination) -> Means {
+    Means {
+        channel: match destination.target.scheme {
+            Scheme::Udp => Channel::Udp,
+            Scheme::Tcp => Channel::Tcp,
+            Scheme::Tls => Channel::Tls,
+            Scheme::Relp | Scheme::RelpTls => Channel::Relp { window: destination.relp_window },
+        },
+        proof: destination.delivery,
+        assurance: destination.assurance,
+        settle: destination.settle,
+        drain_every: destination.drain_every,
+        drain_bytes: destination.drain_bytes,
     }
 }
 
@@ -81,20 +85,6 @@ async fn connect_to(destination: &Destination, target: &Target, findings: &mut F
     if let Err(error) = connected {
         findings.fail("connect", error.code(), &relay::chain(&error));
     }
-}
-
-fn describe_drain(destination: &Destination, findings: &mut Findings) {
-    findings.note("proof", "drain: from time to time the connection is closed in one direction, and the receiver closing the other proves that it read everything");
-    findings.note(
-        "a crash of the receiver",
-        &format!(
-            "repeats at most {} or {} s of logs, whichever is less, and {} s more",
-            output::size(destination.drain_bytes),
-            destination.drain_every.as_secs(),
-            destination.settle.as_secs()
-        ),
-    );
-    findings.note("loss", "none that this side can see; a receiver killed with a full queue in memory loses what it had read more than the settle time ago");
 }
 
 /// What the receiver's certificate must be, and whether the files can be used.
