@@ -1,0 +1,197 @@
+//! What can be played: who receives, over what, and what happens to it.
+
+use std::fmt;
+
+/// One run: everything that decides what may be lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Scenario {
+    pub(super) transport: Transport,
+    pub(super) path: Path,
+    pub(super) receiver: Kind,
+    pub(super) fault: Fault,
+    pub(super) pace: Pace,
+}
+
+/// How messages travel, and what proves their arrival.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Transport {
+    TcpDrain,
+}
+
+/// What stands between the sender and the receiver.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Path {
+    Direct,
+}
+
+/// Who receives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// The receiver in this binary, which misbehaves on demand.
+    Hostile,
+}
+
+/// What happens to the receiver once a quarter of the logs has arrived.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fault {
+    /// Nothing.
+    None,
+    /// Refuses connections and resets the open one, 2 s.
+    Refuse,
+    /// Resets every connection after 256 KiB, 3 s.
+    Reset,
+    /// Sends FIN after 200 messages of each connection and reads nothing more, 3 s.
+    AcceptClose,
+    /// Reads 4 KiB every 10 ms, 3 s.
+    Slow,
+    /// Reads nothing for 2 s, then is gone for 1 s and resets what was open.
+    StallKill,
+    /// Reads, and never closes its side when the sender has closed its own, 5 s.
+    Deaf,
+    /// Five times gone for 0.3 s and back for 0.5 s.
+    RestartLoop,
+}
+
+/// How fast logs come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Pace {
+    /// At the rate of the command line: the receiver is idle between two logs.
+    Paced,
+    /// All at once: the receiver is behind.
+    Full,
+}
+
+impl Scenario {
+    /// Everything, in the order of the report.
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for transport in Transport::ALL {
+            for path in Path::ALL {
+                for receiver in Kind::ALL {
+                    for fault in Fault::ALL {
+                        for pace in Pace::ALL {
+                            all.push(Self { transport, path, receiver, fault, pace });
+                        }
+                    }
+                }
+            }
+        }
+        all.retain(Self::makes_sense);
+        all
+    }
+
+    /// Whether this relay may lose nothing here.
+    pub(super) fn must_not_lose(&self) -> bool {
+        true
+    }
+
+    /// Whether `pattern` names it: parts of the name between slashes, in any order.
+    pub(super) fn is_called(&self, pattern: &str) -> bool {
+        let name = self.to_string();
+        pattern.split('/').all(|part| name.split('/').any(|own| own == part))
+    }
+
+    fn makes_sense(&self) -> bool {
+        match self.receiver {
+            Kind::Hostile => true,
+        }
+    }
+}
+
+impl Transport {
+    const ALL: [Self; 1] = [Self::TcpDrain];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::TcpDrain => "tcp-drain",
+        }
+    }
+}
+
+impl Path {
+    const ALL: [Self; 1] = [Self::Direct];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+        }
+    }
+}
+
+impl Kind {
+    const ALL: [Self; 1] = [Self::Hostile];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hostile => "hostile",
+        }
+    }
+}
+
+impl Fault {
+    const ALL: [Self; 8] = [
+        Self::None,
+        Self::Refuse,
+        Self::Reset,
+        Self::AcceptClose,
+        Self::Slow,
+        Self::StallKill,
+        Self::Deaf,
+        Self::RestartLoop,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Refuse => "refuse",
+            Self::Reset => "reset",
+            Self::AcceptClose => "accept-close",
+            Self::Slow => "slow",
+            Self::StallKill => "stall-kill",
+            Self::Deaf => "deaf",
+            Self::RestartLoop => "restart-loop",
+        }
+    }
+}
+
+impl Pace {
+    const ALL: [Self; 2] = [Self::Paced, Self::Full];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Paced => "paced",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.transport.name())?;
+        if self.path != Path::Direct {
+            write!(f, "/{}", self.path.name())?;
+        }
+        write!(f, "/{}/{}/{}", self.receiver.name(), self.fault.name(), self.pace.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let names: Vec<String> = Scenario::all().iter().map(ToString::to_string).collect();
+        let unique: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+    }
+
+    #[test]
+    fn parts_of_a_name_choose() {
+        let chosen = |pattern| Scenario::all().iter().filter(|s| s.is_called(pattern)).count();
+        assert_eq!(chosen("tcp-drain/hostile/refuse/paced"), 1);
+        assert_eq!(chosen("refuse/hostile/tcp-drain"), 2);
+        assert_eq!(chosen("refuse"), 2);
+        assert_eq!(chosen("ref"), 0);
+    }
+}

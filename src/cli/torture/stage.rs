@@ -1,0 +1,148 @@
+//! One run: a receiver, a sender, a fault, and the account at the end.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::feed::Schedule;
+use super::ours::{self, Ours};
+use super::receiver::Receiving;
+use super::scenario::{Pace, Scenario};
+use super::tally::Tally;
+use crate::emulator::oracle::Report;
+
+/// Between two looks at what has arrived.
+const LOOK: Duration = Duration::from_millis(20);
+/// Time in which nothing more arrives at the end of a run.
+const QUIET: Duration = Duration::from_millis(1500);
+/// How long a paced run is fed, in seconds.
+const PACED_SECONDS: u64 = 8;
+
+/// What all runs have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    /// Logs of a run at full speed, and the most of a paced one.
+    pub(super) logs: u64,
+    /// Logs a second of a paced run.
+    pub(super) rate: u64,
+    /// Longest run.
+    pub(super) deadline: Duration,
+    /// Decides when the fault begins.
+    pub(super) seed: u64,
+}
+
+/// What one run came to.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) report: Report,
+    /// Messages that arrived cut or merged.
+    pub(super) damaged: u64,
+    /// Numbers of lost logs, the first few.
+    pub(super) missing: Vec<u64>,
+    /// Logs that the sender counted as delivered on a weaker proof.
+    pub(super) unproven: u64,
+    /// Whether the sender was done before the deadline.
+    pub(super) finished: bool,
+    pub(super) seconds: f64,
+}
+
+impl Stage {
+    /// Plays a scenario with this relay as the sender.
+    pub(super) async fn play(&self, scenario: Scenario) -> anyhow::Result<Account> {
+        let started = Instant::now();
+        let schedule = self.schedule(scenario.pace);
+        let dir = Scratch::new()?;
+        let tally = Tally::new(schedule.logs);
+        let mut receiver = Receiving::start(scenario.receiver, &tally).await?;
+        let destination = ours::destination(&format!("tcp://{}", receiver.tcp()?))?;
+        let sender = Ours::start(&dir.0, destination, schedule).await?;
+
+        let ahead = self.ahead(schedule.logs);
+        let mut finished = self
+            .wait(started, &sender, &mut receiver, || tally.report().delivered >= ahead)
+            .await?;
+        scenario.fault.play(&mut receiver).await?;
+        finished &= self
+            .wait(started, &sender, &mut receiver, || {
+                sender.is_fed() && sender.confirmed() >= schedule.logs
+            })
+            .await?;
+        let unproven = sender.unproven();
+        sender.stop().await?;
+        settle(&mut receiver, &tally).await?;
+        receiver.end().await?;
+        Ok(Account {
+            report: tally.report(),
+            damaged: tally.damaged(),
+            missing: tally.missing(5),
+            unproven,
+            finished,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Waits for `condition`; false when the deadline of the run comes first.
+    async fn wait(
+        &self,
+        started: Instant,
+        sender: &Ours,
+        receiver: &mut Receiving,
+        condition: impl Fn() -> bool,
+    ) -> anyhow::Result<bool> {
+        while !condition() {
+            anyhow::ensure!(!sender.has_ended(), "the relay ended before its time");
+            if started.elapsed() > self.deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK).await;
+            receiver.count()?;
+        }
+        Ok(true)
+    }
+
+    fn schedule(&self, pace: Pace) -> Schedule {
+        match pace {
+            Pace::Paced => Schedule {
+                logs: self.logs.min(self.rate.saturating_mul(PACED_SECONDS)),
+                rate: Some(self.rate),
+            },
+            Pace::Full => Schedule { logs: self.logs, rate: None },
+        }
+    }
+
+    /// Logs that arrive before the fault: 15 to 25 of a hundred.
+    fn ahead(&self, logs: u64) -> u64 {
+        logs * fastrand::Rng::with_seed(self.seed).u64(15..=25) / 100
+    }
+}
+
+/// Waits until nothing more arrives.
+async fn settle(receiver: &mut Receiving, tally: &Tally) -> anyhow::Result<()> {
+    let (mut seen, mut since) = (tally.report(), Instant::now());
+    while since.elapsed() < QUIET {
+        tokio::time::sleep(LOOK).await;
+        receiver.count()?;
+        let now = tally.report();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
+}
+
+/// A directory of one run; removed at its end, however it ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let name = format!("sls-relay-torture-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
