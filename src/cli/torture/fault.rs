@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::receiver::Receiving;
 use super::scenario::Fault;
 use crate::emulator::receiver::Mode;
@@ -12,6 +14,13 @@ impl Fault {
         let misbehave = match self {
             Self::None => return Ok(()),
             Self::RestartLoop => return restart_loop(receiver).await,
+            Self::Term => return away(receiver, Signal::TERM).await,
+            Self::Kill => return away(receiver, Signal::KILL).await,
+            Self::StopKill => {
+                receiver.signal(Signal::STOP).await?;
+                pause(1000).await;
+                return away(receiver, Signal::KILL).await;
+            }
             Self::StallKill => {
                 receiver.behave(Mode::Stall).await?;
                 pause(2000).await;
@@ -30,11 +39,18 @@ impl Fault {
     }
 }
 
+/// Ends a real receiver; it is back after 2 s.
+async fn away(receiver: &mut Receiving, signal: Signal) -> anyhow::Result<()> {
+    receiver.signal(signal).await?;
+    pause(2000).await;
+    receiver.listen(true).await
+}
+
 async fn restart_loop(receiver: &mut Receiving) -> anyhow::Result<()> {
     for _ in 0..5 {
-        receiver.behave(Mode::Refuse).await?;
+        receiver.listen(false).await?;
         pause(300).await;
-        receiver.behave(Mode::Accept).await?;
+        receiver.listen(true).await?;
         pause(500).await;
     }
     Ok(())

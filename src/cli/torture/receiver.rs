@@ -1,10 +1,15 @@
 //! The receiving end: something that counts, that can be made to fail, and comes back.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::Signal;
+
+use super::daemon::RealReceiver;
 use super::scenario::Kind;
 use super::tally::Tally;
+use super::tools::Tools;
 use crate::emulator::receiver::{Mode, Receiver, ReceiverConfig};
 
 /// Where every receiver of a torture listens: an address of its own on loopback, so that packets
@@ -15,11 +20,18 @@ pub(super) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 pub(super) enum Receiving {
     /// The one in this process.
     Hostile(Receiver),
+    /// rsyslog or syslog-ng.
+    Real(RealReceiver),
 }
 
 impl Receiving {
     /// Starts one that counts into `tally`.
-    pub(super) async fn start(kind: Kind, tally: &Tally) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        kind: Kind,
+        tools: &Tools,
+        dir: &Path,
+        tally: &Tally,
+    ) -> anyhow::Result<Self> {
         match kind {
             Kind::Hostile => {
                 let any = Some(SocketAddr::new(ADDRESS, 0));
@@ -27,6 +39,9 @@ impl Receiving {
                 let sink = tally.clone();
                 let sink = Arc::new(move |_, message: &[u8]| sink.message(message));
                 Ok(Self::Hostile(Receiver::start(config, sink)?))
+            }
+            Kind::Rsyslog | Kind::SyslogNg => {
+                Ok(Self::Real(RealReceiver::start(kind, tools, dir, tally).await?))
             }
         }
     }
@@ -37,6 +52,7 @@ impl Receiving {
             Self::Hostile(receiver) => {
                 receiver.tcp_addr().ok_or_else(|| anyhow::anyhow!("the receiver has no port"))
             }
+            Self::Real(receiver) => Ok(receiver.address()),
         }
     }
 
@@ -44,6 +60,7 @@ impl Receiving {
     pub(super) fn count(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Hostile(_) => Ok(()),
+            Self::Real(receiver) => receiver.count(),
         }
     }
 
@@ -51,6 +68,25 @@ impl Receiving {
     pub(super) async fn behave(&self, mode: Mode) -> anyhow::Result<()> {
         match self {
             Self::Hostile(receiver) => Ok(receiver.set_mode(mode).await?),
+            Self::Real(_) => anyhow::bail!("a real receiver behaves"),
+        }
+    }
+
+    /// Sends a real one a signal; after TERM and KILL it is gone when this returns.
+    pub(super) async fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        match self {
+            Self::Hostile(_) => anyhow::bail!("the hostile receiver is no process"),
+            Self::Real(receiver) => receiver.signal(signal).await,
+        }
+    }
+
+    /// Takes it away as a restart of its service does, or brings it back.
+    pub(super) async fn listen(&mut self, listen: bool) -> anyhow::Result<()> {
+        match (self, listen) {
+            (Self::Hostile(receiver), true) => Ok(receiver.set_mode(Mode::Accept).await?),
+            (Self::Hostile(receiver), false) => Ok(receiver.set_mode(Mode::Refuse).await?),
+            (Self::Real(receiver), true) => receiver.restart().await,
+            (Self::Real(receiver), false) => receiver.signal(Signal::TERM).await,
         }
     }
 
@@ -59,8 +95,9 @@ impl Receiving {
         match self {
             Self::Hostile(receiver) => {
                 receiver.shutdown().await;
+                Ok(())
             }
+            Self::Real(receiver) => receiver.end().await,
         }
-        Ok(())
     }
 }

@@ -29,6 +29,10 @@ pub(super) enum Path {
 pub(super) enum Kind {
     /// The receiver in this binary, which misbehaves on demand.
     Hostile,
+    /// A real rsyslog.
+    Rsyslog,
+    /// A real syslog-ng.
+    SyslogNg,
 }
 
 /// What happens to the receiver once a quarter of the logs has arrived.
@@ -36,6 +40,12 @@ pub(super) enum Kind {
 pub(super) enum Fault {
     /// Nothing.
     None,
+    /// SIGTERM, back after 2 s.
+    Term,
+    /// SIGKILL, back after 2 s.
+    Kill,
+    /// SIGSTOP, a second later SIGKILL, back after 2 s.
+    StopKill,
     /// Refuses connections and resets the open one, 2 s.
     Refuse,
     /// Resets every connection after 256 KiB, 3 s.
@@ -92,8 +102,15 @@ impl Scenario {
     }
 
     fn makes_sense(&self) -> bool {
-        match self.receiver {
-            Kind::Hostile => true,
+        match self.fault {
+            Fault::None | Fault::RestartLoop => true,
+            Fault::Term | Fault::Kill | Fault::StopKill => self.receiver != Kind::Hostile,
+            Fault::Refuse
+            | Fault::Reset
+            | Fault::AcceptClose
+            | Fault::Slow
+            | Fault::StallKill
+            | Fault::Deaf => self.receiver == Kind::Hostile,
         }
     }
 }
@@ -119,18 +136,23 @@ impl Path {
 }
 
 impl Kind {
-    const ALL: [Self; 1] = [Self::Hostile];
+    const ALL: [Self; 3] = [Self::Rsyslog, Self::SyslogNg, Self::Hostile];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Hostile => "hostile",
+            Self::Rsyslog => "rsyslog",
+            Self::SyslogNg => "syslog-ng",
         }
     }
 }
 
 impl Fault {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::None,
+        Self::Term,
+        Self::Kill,
+        Self::StopKill,
         Self::Refuse,
         Self::Reset,
         Self::AcceptClose,
@@ -143,6 +165,9 @@ impl Fault {
     fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Term => "term",
+            Self::Kill => "kill",
+            Self::StopKill => "stop-kill",
             Self::Refuse => "refuse",
             Self::Reset => "reset",
             Self::AcceptClose => "accept-close",

@@ -8,6 +8,7 @@ use super::ours::{self, Ours};
 use super::receiver::Receiving;
 use super::scenario::{Pace, Scenario};
 use super::tally::Tally;
+use super::tools::Tools;
 use crate::emulator::oracle::Report;
 
 /// Between two looks at what has arrived.
@@ -28,6 +29,8 @@ pub(super) struct Stage {
     pub(super) deadline: Duration,
     /// Decides when the fault begins.
     pub(super) seed: u64,
+    /// Where the real daemons are.
+    pub(super) tools: Tools,
 }
 
 /// What one run came to.
@@ -52,7 +55,9 @@ impl Stage {
         let schedule = self.schedule(scenario.pace);
         let dir = Scratch::new()?;
         let tally = Tally::new(schedule.logs);
-        let mut receiver = Receiving::start(scenario.receiver, &tally).await?;
+        let mut receiver =
+            Receiving::start(scenario.receiver, &self.tools, &dir.0.join("receiver"), &tally)
+                .await?;
         let destination = ours::destination(&format!("tcp://{}", receiver.tcp()?))?;
         let sender = Ours::start(&dir.0, destination, schedule).await?;
 
@@ -113,6 +118,16 @@ impl Stage {
     fn ahead(&self, logs: u64) -> u64 {
         logs * fastrand::Rng::with_seed(self.seed).u64(15..=25) / 100
     }
+}
+
+/// A scenario that this machine cannot play, and what that takes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct LeftOut(String);
+
+/// Says why a scenario is left out.
+pub(super) fn left_out(why: impl Into<String>) -> anyhow::Error {
+    LeftOut(why.into()).into()
 }
 
 /// Waits until nothing more arrives.
