@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::hole;
 use super::receiver::Receiving;
 use super::scenario::Fault;
 use crate::emulator::receiver::Mode;
@@ -20,6 +21,14 @@ impl Fault {
                 receiver.signal(Signal::STOP).await?;
                 pause(1000).await;
                 return away(receiver, Signal::KILL).await;
+            }
+            Self::Hole => {
+                let hole = hole::dig()?;
+                pause(1500).await;
+                receiver.signal(Signal::KILL).await?;
+                pause(1500).await;
+                drop(hole);
+                return receiver.listen(true).await;
             }
             Self::StallKill => {
                 receiver.behave(Mode::Stall).await?;

@@ -4,6 +4,7 @@
 mod daemon;
 mod fault;
 mod feed;
+mod hole;
 mod ours;
 mod receiver;
 mod scenario;
@@ -85,6 +86,7 @@ pub(crate) fn run(args: &TortureArgs) -> ExitCode {
         chosen.iter().for_each(|scenario| output::line(&scenario.to_string()));
         return ExitCode::SUCCESS;
     }
+    hole::enter();
     let level = if args.verbose { "info" } else { "off" };
     let log = LogSettings { level: level.to_owned(), format: LogFormat::Text };
     if let Err(error) = telemetry::init(&log) {

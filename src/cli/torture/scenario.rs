@@ -46,6 +46,8 @@ pub(super) enum Fault {
     Kill,
     /// SIGSTOP, a second later SIGKILL, back after 2 s.
     StopKill,
+    /// Packets vanish both ways for 3 s, after 1.5 s of which it is killed; back after the hole.
+    Hole,
     /// Refuses connections and resets the open one, 2 s.
     Refuse,
     /// Resets every connection after 256 KiB, 3 s.
@@ -104,7 +106,9 @@ impl Scenario {
     fn makes_sense(&self) -> bool {
         match self.fault {
             Fault::None | Fault::RestartLoop => true,
-            Fault::Term | Fault::Kill | Fault::StopKill => self.receiver != Kind::Hostile,
+            Fault::Term | Fault::Kill | Fault::StopKill | Fault::Hole => {
+                self.receiver != Kind::Hostile
+            }
             Fault::Refuse
             | Fault::Reset
             | Fault::AcceptClose
@@ -148,11 +152,12 @@ impl Kind {
 }
 
 impl Fault {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::None,
         Self::Term,
         Self::Kill,
         Self::StopKill,
+        Self::Hole,
         Self::Refuse,
         Self::Reset,
         Self::AcceptClose,
@@ -168,6 +173,7 @@ impl Fault {
             Self::Term => "term",
             Self::Kill => "kill",
             Self::StopKill => "stop-kill",
+            Self::Hole => "hole",
             Self::Refuse => "refuse",
             Self::Reset => "reset",
             Self::AcceptClose => "accept-close",

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::feed::Schedule;
+use super::hole;
 use super::ours::{self, Ours};
 use super::receiver::Receiving;
-use super::scenario::{Pace, Scenario};
+use super::scenario::{Fault, Pace, Scenario};
 use super::tally::Tally;
 use super::tools::Tools;
 use crate::emulator::oracle::Report;
@@ -51,6 +52,9 @@ pub(super) struct Account {
 impl Stage {
     /// Plays a scenario with this relay as the sender.
     pub(super) async fn play(&self, scenario: Scenario) -> anyhow::Result<Account> {
+        if scenario.fault == Fault::Hole {
+            hole::available()?;
+        }
         let started = Instant::now();
         let schedule = self.schedule(scenario.pace);
         let dir = Scratch::new()?;
