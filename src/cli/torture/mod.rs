@@ -6,6 +6,7 @@ mod fault;
 mod feed;
 mod hole;
 mod ours;
+mod proxy;
 mod receiver;
 mod scenario;
 mod stage;
@@ -61,7 +62,7 @@ pub(crate) struct TortureArgs {
 
 /// The table. What does not fit its column pushes the rest to the right.
 const COLUMNS: Columns = Columns(&[
-    ("scenario", 44),
+    ("scenario", 48),
     ("sender", 9),
     ("logs", -8),
     ("lost", -7),

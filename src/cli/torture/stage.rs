@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::feed::Schedule;
 use super::hole;
 use super::ours::{self, Ours};
+use super::proxy::Proxy;
 use super::receiver::Receiving;
 use super::scenario::{Fault, Pace, Scenario};
 use super::tally::Tally;
@@ -62,7 +63,10 @@ impl Stage {
         let mut receiver =
             Receiving::start(scenario.receiver, &self.tools, &dir.0.join("receiver"), &tally)
                 .await?;
-        let destination = ours::destination(&format!("tcp://{}", receiver.tcp()?))?;
+        let target = receiver.tcp()?;
+        let proxy = Proxy::start(scenario.path, &self.tools, &dir.0.join("proxy"), target).await?;
+        let target = proxy.as_ref().map_or(target, Proxy::address);
+        let destination = ours::destination(&format!("tcp://{target}"))?;
         let sender = Ours::start(&dir.0, destination, schedule).await?;
 
         let ahead = self.ahead(schedule.logs);
