@@ -6,9 +6,11 @@ mod fault;
 mod feed;
 mod hole;
 mod ours;
+mod peer;
 mod proxy;
 mod receiver;
 mod scenario;
+mod sender;
 mod stage;
 mod tally;
 mod tools;
@@ -24,6 +26,7 @@ use super::output::{self, Columns};
 use super::{exit, interrupted};
 use crate::config::{LogFormat, LogSettings};
 use crate::telemetry;
+use peer::Who;
 use scenario::Scenario;
 use stage::{Account, LeftOut, Stage};
 use tools::Tools;
@@ -36,6 +39,9 @@ pub(crate) struct TortureArgs {
     /// Play only scenarios with this name, or with these parts of it between slashes; repeatable
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Play each scenario with this sender, too, for comparison; repeatable
+    #[arg(long, value_name = "SENDER")]
+    peer: Vec<Who>,
     /// Logs of a run at full speed, and most logs of a paced one
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     logs: u64,
@@ -46,6 +52,9 @@ pub(crate) struct TortureArgs {
     /// the installed ones
     #[arg(long, value_name = "DIR")]
     tools: Option<PathBuf>,
+    /// Virtual environment with aliyun-log-python-sdk, for --peer sample
+    #[arg(long, value_name = "DIR")]
+    sdk: Option<PathBuf>,
     /// Give a run up after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     deadline: u64,
@@ -120,16 +129,18 @@ async fn torture(args: &TortureArgs, chosen: &[Scenario]) -> bool {
         rate: args.rate,
         deadline: Duration::from_secs(args.deadline),
         seed: args.seed,
-        tools: Tools::new(args.tools.as_deref()),
+        tools: Tools::new(args.tools.as_deref(), args.sdk.as_deref()),
     };
     if !args.json {
         COLUMNS.headings();
     }
     let mut good = true;
     for scenario in chosen {
-        let row = Row::of(*scenario, stage.play(*scenario).await);
-        good &= row.good;
-        row.print(args.json);
+        for peer in std::iter::once(None).chain(args.peer.iter().copied().map(Some)) {
+            let row = Row::of(*scenario, peer, stage.play(*scenario, peer).await);
+            good &= row.good;
+            row.print(args.json);
+        }
     }
     good
 }
@@ -145,39 +156,36 @@ struct Row {
 }
 
 impl Row {
-    fn of(scenario: Scenario, played: anyhow::Result<Account>) -> Self {
-        let sender = "sls-relay";
-        match played {
-            Ok(account) => {
-                let lost = account.report.lost > 0;
-                let mut notes = Vec::new();
-                if lost {
-                    notes.push(match scenario.must_not_lose() {
-                        true => format!("LOST, first {:?}", account.missing),
-                        false => "may lose".to_owned(),
-                    });
-                }
-                if !account.finished {
-                    notes.push("NOT DONE at the deadline".to_owned());
-                }
-                if account.damaged > 0 {
-                    notes.push(format!("{} damaged", account.damaged));
-                }
-                if account.unproven > 0 {
-                    notes.push(format!("{} unproven", account.unproven));
-                }
-                let good = account.finished && !(lost && scenario.must_not_lose());
-                Self { scenario, sender, account: Some(account), note: notes.join(", "), good }
-            }
+    fn of(scenario: Scenario, peer: Option<Who>, played: anyhow::Result<Account>) -> Self {
+        let sender = peer.map_or("sls-relay", Who::name);
+        let must_not_lose = peer.is_none() && scenario.must_not_lose();
+        let row = |account, note, good| Self { scenario, sender, account, note, good };
+        let account = match played {
+            Ok(account) => account,
             Err(error) if error.is::<LeftOut>() => {
-                let note = format!("left out: {error}");
-                Self { scenario, sender, account: None, note, good: true }
+                return row(None, format!("left out: {error}"), true);
             }
-            Err(error) => {
-                let note = format!("FAILED: {error:#}");
-                Self { scenario, sender, account: None, note, good: false }
-            }
+            // What a peer does is reported and not judged.
+            Err(error) => return row(None, format!("FAILED: {error:#}"), peer.is_some()),
+        };
+        let lost = account.report.lost > 0;
+        let mut notes = Vec::new();
+        if lost && must_not_lose {
+            notes.push(format!("LOST, first {:?}", account.missing));
+        } else if lost && peer.is_none() {
+            notes.push("may lose".to_owned());
         }
+        if !account.finished {
+            notes.push("NOT DONE at the deadline".to_owned());
+        }
+        if account.damaged > 0 {
+            notes.push(format!("{} damaged", account.damaged));
+        }
+        if account.unproven > 0 {
+            notes.push(format!("{} unproven", account.unproven));
+        }
+        let good = peer.is_some() || account.finished && !(lost && must_not_lose);
+        row(Some(account), notes.join(", "), good)
     }
 
     fn print(&self, as_json: bool) {

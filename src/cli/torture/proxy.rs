@@ -31,7 +31,8 @@ impl Proxy {
         let address = SocketAddr::new(ADDRESS, free_port()?);
         let mut command = match path {
             Path::Direct => return Ok(None),
-            Path::Haproxy => haproxy(tools, dir, address, target)?,
+            Path::Haproxy => haproxy(tools, dir, address, target, "3")?,
+            Path::HaproxyNoRetries => haproxy(tools, dir, address, target, "0")?,
             Path::Nginx => nginx(tools, dir, address, target, "off")?,
             Path::NginxHalfClose => nginx(tools, dir, address, target, "on")?,
         };
@@ -51,10 +52,11 @@ fn haproxy(
     dir: &Directory,
     listen: SocketAddr,
     target: SocketAddr,
+    retries: &str,
 ) -> anyhow::Result<Command> {
     let program = tools.find("haproxy").ok_or_else(|| left_out("needs haproxy"))?;
     let text = include_str!("conf/haproxy.cfg");
-    let config = configure(dir, "haproxy.cfg", text, &[], listen, target)?;
+    let config = configure(dir, "haproxy.cfg", text, &[("@RETRIES@", retries)], listen, target)?;
     let mut command = tools.command(&program);
     command.arg("-db").arg("-f").arg(config);
     Ok(command)

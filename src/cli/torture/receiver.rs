@@ -56,6 +56,14 @@ impl Receiving {
         }
     }
 
+    /// Where it takes LF-delimited frames over TCP.
+    pub(super) fn lf(&self) -> anyhow::Result<SocketAddr> {
+        match self {
+            Self::Hostile(_) => self.tcp(),
+            Self::Real(receiver) => Ok(receiver.lf()),
+        }
+    }
+
     /// Reads what it has written since the last time into the tally.
     pub(super) fn count(&mut self) -> anyhow::Result<()> {
         match self {

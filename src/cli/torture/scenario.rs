@@ -22,8 +22,10 @@ pub(super) enum Transport {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Path {
     Direct,
-    /// HAProxy, mode tcp.
+    /// HAProxy as it comes: it takes a connection and tries for seconds to reach the receiver.
     Haproxy,
+    /// HAProxy with `retries 0`.
+    HaproxyNoRetries,
     /// nginx stream as it comes: it does not hand a half-close on.
     Nginx,
     /// nginx stream with `proxy_half_close on`.
@@ -101,7 +103,9 @@ impl Scenario {
     /// Whether this relay may lose nothing here.
     pub(super) fn must_not_lose(&self) -> bool {
         // nginx answers a half-close at once, whatever the receiver has: a drain proves nothing.
-        !matches!(self.path, Path::Nginx)
+        // HAProxy ends our side cleanly when a receiver dies behind it, and takes the next
+        // connection: it looks as if the receiver were well for longer than a settle time.
+        !matches!(self.path, Path::Nginx | Path::Haproxy)
     }
 
     /// Whether `pattern` names it: parts of the name between slashes, in any order.
@@ -144,12 +148,14 @@ impl Transport {
 }
 
 impl Path {
-    const ALL: [Self; 4] = [Self::Direct, Self::Haproxy, Self::Nginx, Self::NginxHalfClose];
+    const ALL: [Self; 5] =
+        [Self::Direct, Self::Haproxy, Self::HaproxyNoRetries, Self::Nginx, Self::NginxHalfClose];
 
     fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Haproxy => "haproxy",
+            Self::HaproxyNoRetries => "haproxy-no-retries",
             Self::Nginx => "nginx",
             Self::NginxHalfClose => "nginx-half-close",
         }

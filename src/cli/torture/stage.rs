@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use super::feed::Schedule;
 use super::hole;
 use super::ours::{self, Ours};
+use super::peer::{Peer, Who};
 use super::proxy::Proxy;
 use super::receiver::Receiving;
 use super::scenario::{Fault, Pace, Scenario};
+use super::sender::Sender;
 use super::tally::Tally;
 use super::tools::Tools;
 use crate::emulator::oracle::Report;
@@ -17,6 +19,8 @@ use crate::emulator::oracle::Report;
 const LOOK: Duration = Duration::from_millis(20);
 /// Time in which nothing more arrives at the end of a run.
 const QUIET: Duration = Duration::from_millis(1500);
+/// Time without an arrival after which a peer's missing logs count as lost.
+const GIVEN_UP: Duration = Duration::from_secs(10);
 /// How long a paced run is fed, in seconds.
 const PACED_SECONDS: u64 = 8;
 
@@ -51,8 +55,12 @@ pub(super) struct Account {
 }
 
 impl Stage {
-    /// Plays a scenario with this relay as the sender.
-    pub(super) async fn play(&self, scenario: Scenario) -> anyhow::Result<Account> {
+    /// Plays a scenario with this relay as the sender, or with a peer.
+    pub(super) async fn play(
+        &self,
+        scenario: Scenario,
+        peer: Option<Who>,
+    ) -> anyhow::Result<Account> {
         if scenario.fault == Fault::Hole {
             hole::available()?;
         }
@@ -63,25 +71,33 @@ impl Stage {
         let mut receiver =
             Receiving::start(scenario.receiver, &self.tools, &dir.0.join("receiver"), &tally)
                 .await?;
-        let target = receiver.tcp()?;
+        let target = match peer {
+            Some(who) if who.sends_lines() => receiver.lf()?,
+            _ => receiver.tcp()?,
+        };
         let proxy = Proxy::start(scenario.path, &self.tools, &dir.0.join("proxy"), target).await?;
         let target = proxy.as_ref().map_or(target, Proxy::address);
-        let destination = ours::destination(&format!("tcp://{target}"))?;
-        let sender = Ours::start(&dir.0, destination, schedule).await?;
+        let mut sender = match peer {
+            None => {
+                let destination = ours::destination(&format!("tcp://{target}"))?;
+                Sender::Ours(Ours::start(&dir.0, destination, schedule).await?)
+            }
+            Some(who) => {
+                let dir = dir.0.join("peer");
+                Sender::Peer(Peer::start(who, &self.tools, &dir, target, schedule).await?)
+            }
+        };
 
+        let mut watch = Watch { deadline: started + self.deadline, tally: tally.clone() };
         let ahead = self.ahead(schedule.logs);
-        let mut finished = self
-            .wait(started, &sender, &mut receiver, || tally.report().delivered >= ahead)
-            .await?;
+        watch.until(&mut sender, &mut receiver, |_, arrived| arrived >= ahead).await?;
         scenario.fault.play(&mut receiver).await?;
-        finished &= self
-            .wait(started, &sender, &mut receiver, || {
-                sender.is_fed() && sender.confirmed() >= schedule.logs
-            })
+        let finished = watch
+            .until(&mut sender, &mut receiver, |sender, _| sender.says_done(schedule.logs))
             .await?;
         let unproven = sender.unproven();
         sender.stop().await?;
-        settle(&mut receiver, &tally).await?;
+        watch.quiet(&mut receiver).await?;
         receiver.end().await?;
         Ok(Account {
             report: tally.report(),
@@ -91,25 +107,6 @@ impl Stage {
             finished,
             seconds: started.elapsed().as_secs_f64(),
         })
-    }
-
-    /// Waits for `condition`; false when the deadline of the run comes first.
-    async fn wait(
-        &self,
-        started: Instant,
-        sender: &Ours,
-        receiver: &mut Receiving,
-        condition: impl Fn() -> bool,
-    ) -> anyhow::Result<bool> {
-        while !condition() {
-            anyhow::ensure!(!sender.has_ended(), "the relay ended before its time");
-            if started.elapsed() > self.deadline {
-                return Ok(false);
-            }
-            tokio::time::sleep(LOOK).await;
-            receiver.count()?;
-        }
-        Ok(true)
     }
 
     fn schedule(&self, pace: Pace) -> Schedule {
@@ -138,18 +135,53 @@ pub(super) fn left_out(why: impl Into<String>) -> anyhow::Error {
     LeftOut(why.into()).into()
 }
 
-/// Waits until nothing more arrives.
-async fn settle(receiver: &mut Receiving, tally: &Tally) -> anyhow::Result<()> {
-    let (mut seen, mut since) = (tally.report(), Instant::now());
-    while since.elapsed() < QUIET {
-        tokio::time::sleep(LOOK).await;
-        receiver.count()?;
-        let now = tally.report();
-        if now != seen {
-            (seen, since) = (now, Instant::now());
+/// Waiting for what arrives.
+struct Watch {
+    deadline: Instant,
+    tally: Tally,
+}
+
+impl Watch {
+    /// Waits for `condition`, which is told how many logs have arrived. A sender that will not
+    /// say more is given up when all has arrived, or nothing for a while. False at the deadline.
+    async fn until(
+        &mut self,
+        sender: &mut Sender,
+        receiver: &mut Receiving,
+        condition: impl Fn(&Sender, u64) -> bool,
+    ) -> anyhow::Result<bool> {
+        let (mut seen, mut since) = (self.tally.report(), Instant::now());
+        while !condition(sender, seen.delivered) {
+            anyhow::ensure!(!sender.has_ended(), "the sender ended before its time");
+            if sender.is_silent() && (seen.lost == 0 || since.elapsed() > GIVEN_UP) {
+                return Ok(true);
+            }
+            if Instant::now() > self.deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK).await;
+            receiver.count()?;
+            let now = self.tally.report();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
         }
+        Ok(true)
     }
-    Ok(())
+
+    /// Waits until nothing more arrives.
+    async fn quiet(&self, receiver: &mut Receiving) -> anyhow::Result<()> {
+        let (mut seen, mut since) = (self.tally.report(), Instant::now());
+        while since.elapsed() < QUIET {
+            tokio::time::sleep(LOOK).await;
+            receiver.count()?;
+            let now = self.tally.report();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A directory of one run; removed at its end, however it ends.

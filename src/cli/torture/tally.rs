@@ -76,12 +76,15 @@ pub(super) fn group(first: u64, count: u64) -> LogGroup {
 }
 
 /// The same log as a message, for senders that do not read Log Service.
-#[cfg(test)]
 pub(super) fn message(number: u64) -> String {
+    let body = body(number);
+    format!("<14>1 2026-01-01T00:00:00Z torture feed - - [torture@32473 idx=\"{number}\"] {body}")
+}
+
+/// The last part of that message.
+pub(super) fn body(number: u64) -> String {
     let (filling, (last, value)) = ("x".repeat(FILLING), LAST);
-    format!(
-        "<14>1 2026-01-01T00:00:00Z torture feed - - [torture@32473 idx=\"{number}\"] ||{NUMBER}={number}||filling={filling}||{last}={value}"
-    )
+    format!("||{NUMBER}={number}||filling={filling}||{last}={value}")
 }
 
 fn number_of(message: &[u8]) -> Option<u64> {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,12 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tools {
     root: Option<PathBuf>,
+    sdk: Option<PathBuf>,
 }
 
 impl Tools {
-    /// `dir` holds `root`, as tests/receivers/fetch.sh leaves it.
-    pub(super) fn new(dir: Option<&Path>) -> Self {
-        Self { root: dir.map(|dir| dir.join("root")) }
+    /// `dir` holds `root`, as tests/receivers/fetch.sh leaves it; `sdk` is a virtual environment.
+    pub(super) fn new(dir: Option<&Path>, sdk: Option<&Path>) -> Self {
+        Self { root: dir.map(|dir| dir.join("root")), sdk: sdk.map(Path::to_owned) }
+    }
+
+    /// A Python that knows the official SDK.
+    pub(super) fn sdk_python(&self) -> Option<PathBuf> {
+        self.sdk.as_ref().map(|sdk| sdk.join("bin/python")).filter(|python| python.is_file())
     }
 
     /// A program by its name.
@@ -75,9 +81,7 @@ impl Daemon {
         log: &Path,
         listens: impl Fn() -> bool,
     ) -> anyhow::Result<Self> {
-        let output = std::fs::File::options().create(true).append(true).open(log)?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let mut daemon = Self(command.spawn()?);
+        let mut daemon = Self::start_with_input(command.stdin(Stdio::null()), log)?;
         let started = Instant::now();
         while !listens() {
             let name = command.get_program().to_string_lossy().into_owned();
@@ -89,6 +93,17 @@ impl Daemon {
             tokio::time::sleep(LOOK).await;
         }
         Ok(daemon)
+    }
+
+    /// Starts it with its output in `log`, and standard input as `command` has it.
+    pub(super) fn start_with_input(command: &mut Command, log: &Path) -> io::Result<Self> {
+        let output = std::fs::File::options().create(true).append(true).open(log)?;
+        command.stdout(output.try_clone()?).stderr(output).spawn().map(Self)
+    }
+
+    /// The pipe to its standard input, once.
+    pub(super) fn input(&mut self) -> Option<ChildStdin> {
+        self.0.stdin.take()
     }
 
     /// Sends it a signal.
