@@ -69,7 +69,7 @@ fn texts(seen: &Seen) -> Vec<String> {
 /// A child has every socket of this process until it executes its program, closed ones too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_is_kept_while_connects_are_refused_and_children_start() {
-    let (receiver, _) = start(true, false, Framing::Auto);
+    let (receiver, _) = start(true, true, Framing::Auto);
     let address = receiver.tcp_addr().unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let children = std::thread::spawn({
@@ -86,6 +86,7 @@ async fn a_port_is_kept_while_connects_are_refused_and_children_start() {
         assert_ne!(taken.local_addr().unwrap(), address, "nobody else gets the number");
         let refused = TcpStream::connect(address).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert!(std::net::UdpSocket::bind(receiver.udp_addr().unwrap()).is_err());
         receiver.set_mode(Mode::Accept).await.unwrap();
         connect(&receiver).await;
     }

@@ -4,8 +4,14 @@ use super::given::GivenTable;
 use super::read::{Read, Reader};
 use super::report::{Place, Report};
 use super::settings::Destination;
-use super::value::{header_field, name, zone};
-use crate::syslog::{Format, FormatSettings, Framing, Scheme, SettingsError, Target};
+use super::value::{choice, header_field, name, zone};
+use crate::syslog::{
+    Assurance, Format, FormatSettings, Framing, Proof, Scheme, SettingsError, Target,
+};
+
+const DELIVERIES: [(&str, Proof); 2] = [("drain", Proof::Drain), ("window", Proof::Window)];
+const ASSURANCES: [(&str, Assurance); 2] =
+    [("best", Assurance::Best), ("strict", Assurance::Strict)];
 
 /// Reads one destination; `only` tells that there is no other, so that it needs no name.
 /// `hostname` is this machine's.
@@ -36,13 +42,17 @@ pub(super) fn destination(
     let zone = reader.text("timezone", zone);
     let required = required(&mut reader);
     let timeout = reader.span("timeout");
+    let delivery = reader.text("delivery", |text| choice(text, &DELIVERIES));
+    let assurance = reader.text("assurance", |text| choice(text, &ASSURANCES));
+    let dead_after = reader.span("dead_after");
+    let stall_timeout = reader.span("stall_timeout");
     let settle = reader.span("settle");
     let drain_every = reader.span("drain_every");
     let drain_bytes = reader.size("drain_bytes");
     let drain_idle = reader.span("drain_idle");
     let udp_max_rate = reader.number("udp_max_rate");
     if let Ok(target) = &target {
-        check_framing(&mut reader, target);
+        check_stream_keys(&mut reader, target);
     }
     reader.finish();
     let (target, format) = (target?, format?);
@@ -60,6 +70,10 @@ pub(super) fn destination(
         zone: zone?,
         required: required?,
         timeout: timeout?,
+        delivery: delivery?,
+        assurance: assurance?,
+        dead_after: dead_after?,
+        stall_timeout: stall_timeout?,
         settle: settle?,
         drain_every: drain_every?,
         drain_bytes: drain_bytes?,
@@ -106,17 +120,25 @@ fn required(reader: &mut Reader<'_>) -> Read<bool> {
     Ok(required)
 }
 
-fn check_framing(reader: &mut Reader<'_>, target: &Target) {
+/// Keys of streams on a destination that is none.
+fn check_stream_keys(reader: &mut Reader<'_>, target: &Target) {
     let table = reader.table;
-    let place = table.place_of("framing");
-    if target.scheme != Scheme::Udp || place == Place::Nowhere {
-        return;
+    let why = [
+        ("framing", "a datagram holds one message and needs no framing"),
+        ("delivery", "nothing proves that a datagram was read"),
+        ("assurance", "nothing proves that a datagram was read"),
+    ];
+    for (key, why) in why {
+        let place = table.place_of(key);
+        if target.scheme != Scheme::Udp || place == Place::Nowhere {
+            continue;
+        }
+        let shown = table.shown(key);
+        reader.reports.push(
+            Report::problem("config.conflict", format!("`{shown}` has no meaning on udp://"))
+                .at(&place, why)
+                .at(&table.place_of("to"), "the transport chosen here")
+                .help(format!("remove `{shown}`, or send to tcp://")),
+        );
     }
-    let framing = table.shown("framing");
-    reader.reports.push(
-        Report::problem("config.conflict", format!("`{framing}` has no meaning on udp://"))
-            .at(&place, "a datagram holds one message and needs no framing")
-            .at(&table.place_of("to"), "the transport chosen here")
-            .help(format!("remove `{framing}`, or send to tcp://")),
-    );
 }

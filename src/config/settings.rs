@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
 use crate::spool::Retention;
-use crate::syslog::{Facility, Format, Framing, Severity, Target};
+use crate::syslog::{
+    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, Proof, Scheme, Severity,
+    Target,
+};
 
 /// Everything the relay needs to run.
 #[derive(Clone, Debug)]
@@ -240,6 +243,14 @@ pub struct Destination {
     pub required: bool,
     /// Time for one connection attempt, and for the answer to a drain.
     pub timeout: Duration,
+    /// What is to prove that logs were read, on a stream.
+    pub delivery: Proof,
+    /// What to do about a receiver that proves nothing.
+    pub assurance: Assurance,
+    /// Silence of the path after which a connection is given up.
+    pub dead_after: Duration,
+    /// How long a receiver may read nothing.
+    pub stall_timeout: Duration,
     /// How long what is proven is kept before it counts as confirmed.
     pub settle: Duration,
     /// Longest time between two drains while logs flow.
@@ -269,12 +280,32 @@ impl Destination {
             zone: None,
             required: true,
             timeout: Duration::from_secs(10),
+            delivery: Proof::Drain,
+            assurance: Assurance::Best,
+            dead_after: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(600),
             settle: Duration::from_secs(2),
             drain_every: Duration::from_secs(30),
             drain_bytes: 16 << 20,
             drain_idle: Duration::from_secs(2),
             udp_max_rate: 2000,
         }
+    }
+}
+
+impl Destination {
+    /// How it is delivered to.
+    pub fn delivery(&self) -> DeliverySettings {
+        let proof = match self.target.scheme {
+            Scheme::Udp => Proof::Datagram,
+            Scheme::Tcp => self.delivery,
+        };
+        let drain = DrainSettings {
+            bytes: self.drain_bytes,
+            every: self.drain_every,
+            idle: self.drain_idle,
+        };
+        DeliverySettings { proof, assurance: self.assurance, settle: self.settle, drain }
     }
 }
 

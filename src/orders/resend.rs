@@ -70,6 +70,7 @@ pub(super) fn replay(
         batches,
         wanted: Arc::new(move |header, raw| choose_logs(&wanted_selection, &of, header, raw)),
         rate,
+        kept: None,
     };
     let stop = CancellationToken::new();
     let name = to.name.clone();
@@ -79,8 +80,8 @@ pub(super) fn replay(
             stop.cancel();
         }
     };
-    let sent =
-        wait(send(spool.clone(), pin, to, plan, stop.clone(), report)).map_err(Error::Replay)?;
+    let sent = wait(send(spool.clone(), Some(pin), to, plan, stop.clone(), report))
+        .map_err(Error::Replay)?;
     let whole = sent.seq >= end;
     audit.spool.note(&json!({
         "what": "replay ended", "replay": id, "complete": whole, "logs": sent.confirmed,

@@ -4,48 +4,92 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::Destination;
+use crate::syslog::delivery::WindowEstimate;
 use crate::syslog::transport::{TcpConnection, TcpSettings, UdpConnection, UdpSettings};
-use crate::syslog::{DrainError, Frames, Scheme, SendError};
+use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError};
 
 /// An open connection.
-pub(crate) enum Connection {
+pub(crate) struct Connection {
+    transport: Transport,
+    estimate: WindowEstimate,
+}
+
+enum Transport {
     Tcp(TcpConnection),
-    Udp(UdpConnection),
+    Udp { connection: UdpConnection, sent: u64 },
 }
 
 impl Connection {
     pub(crate) async fn open(destination: &Destination) -> Result<Self, SendError> {
         let target = &destination.target;
-        Ok(match target.scheme {
+        let transport = match target.scheme {
             Scheme::Tcp => {
-                let settings =
-                    TcpSettings { connect_timeout: destination.timeout, ..TcpSettings::default() };
-                Self::Tcp(TcpConnection::connect(target, &settings).await?)
+                let settings = TcpSettings {
+                    connect_timeout: destination.timeout,
+                    dead_after: destination.dead_after,
+                    stall_timeout: destination.stall_timeout,
+                };
+                Transport::Tcp(TcpConnection::connect(target, &settings).await?)
             }
             Scheme::Udp => {
                 let settings =
                     UdpSettings { max_rate: destination.udp_max_rate, ..UdpSettings::default() };
-                Self::Udp(UdpConnection::connect(target, &settings).await?)
+                let connection = UdpConnection::connect(target, &settings).await?;
+                Transport::Udp { connection, sent: 0 }
             }
-        })
-    }
-
-    /// Whether each message travels by itself, and nothing can be drained.
-    pub(crate) fn is_datagram(&self) -> bool {
-        matches!(self, Self::Udp(_))
+        };
+        Ok(Self { transport, estimate: WindowEstimate::default() })
     }
 
     pub(crate) fn peer(&self) -> SocketAddr {
-        match self {
-            Self::Tcp(connection) => connection.peer(),
-            Self::Udp(connection) => connection.peer(),
+        match &self.transport {
+            Transport::Tcp(connection) => connection.peer(),
+            Transport::Udp { connection, .. } => connection.peer(),
+        }
+    }
+
+    /// Offset behind what was written, in the unit of the transport.
+    pub(crate) fn written(&self) -> u64 {
+        match &self.transport {
+            Transport::Tcp(connection) => connection.written(),
+            Transport::Udp { sent, .. } => *sent,
+        }
+    }
+
+    /// Up to which offset the receiver has everything, as far as `proof` can tell without a
+    /// drain.
+    ///
+    /// # Errors
+    /// [`SendError::NoWindow`] where the proof is the window and the kernel does not tell it.
+    pub(crate) fn reached(&mut self, proof: Proof) -> Result<u64, SendError> {
+        let sample = match &mut self.transport {
+            Transport::Tcp(connection) => connection.sample()?,
+            Transport::Udp { .. } => return Ok(0),
+        };
+        match proof {
+            Proof::Window => {
+                let peer = self.peer();
+                self.estimate.read(&sample).ok_or(SendError::NoWindow { peer })
+            }
+            Proof::Kernel => Ok(sample.taken().unwrap_or(0)),
+            Proof::Drain | Proof::Acknowledged | Proof::Datagram => Ok(0),
+        }
+    }
+
+    /// Whether the window of the receiver can be seen.
+    pub(crate) fn tells_window(&mut self) -> bool {
+        match &mut self.transport {
+            Transport::Tcp(connection) => {
+                connection.sample().is_ok_and(|sample| sample.window.is_some())
+            }
+            Transport::Udp { .. } => false,
         }
     }
 
     pub(crate) async fn write(&mut self, frames: &Frames) -> Result<(), SendError> {
-        match self {
-            Self::Tcp(connection) => connection.write(frames.as_bytes()).await,
-            Self::Udp(connection) => {
+        match &mut self.transport {
+            Transport::Tcp(connection) => connection.write(frames.as_bytes()).await,
+            Transport::Udp { connection, sent: all } => {
                 let mut sent = 0;
                 while let Err(error) = connection.send(frames.iter().skip(sent)).await {
                     // The system takes less than UDP allows: this one can never be sent, and the
@@ -56,28 +100,30 @@ impl Connection {
                     tracing::error!(code = error.code(), "{error}; this message is left out");
                     sent += before + 1;
                 }
+                *all += frames.count() as u64;
                 Ok(())
             }
         }
     }
 
-    /// Resolves when the connection breaks while nothing is written. Cancel safe.
-    pub(crate) async fn idle(&mut self) -> SendError {
-        match self {
-            Self::Tcp(connection) => connection.idle().await,
-            Self::Udp(connection) => connection.idle().await,
+    /// Resolves when the connection breaks while nothing is written, or when there is more that
+    /// [`Self::reached`] can tell. Cancel safe.
+    pub(crate) async fn watch(&mut self) -> Result<(), SendError> {
+        match &mut self.transport {
+            Transport::Tcp(connection) => Err(connection.idle().await),
+            Transport::Udp { connection, .. } => Err(connection.idle().await),
         }
     }
 
     pub(crate) async fn drain(self, timeout: Duration) -> Result<(), DrainError> {
-        match self {
-            Self::Tcp(connection) => connection.drain(timeout).await,
-            Self::Udp(_) => Ok(()),
+        match self.transport {
+            Transport::Tcp(connection) => connection.drain(timeout).await,
+            Transport::Udp { .. } => Ok(()),
         }
     }
 
     pub(crate) fn abort(self) {
-        if let Self::Tcp(connection) = self {
+        if let Transport::Tcp(connection) = self.transport {
             connection.abort();
         }
     }

@@ -12,18 +12,22 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::backoff::{Outage, Say};
 use super::feed::Feed;
+use super::kept::Kept;
 use super::notice::is_notice;
+use super::poison::{self, Found};
 use super::replay::Replay;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
-use crate::spool::{self, BatchHeader, Item, Origin, Position, Spool, StoredBatch};
+use crate::spool::{self, BatchHeader, Item, Origin, Position, Reader, Spool, StoredBatch};
+use crate::syslog::delivery::Room;
 use crate::syslog::{
-    FormatSettings, Formatter, Frames, Framing, Identity, LogLine, Scheme, SettingsError, Severity,
+    FormatSettings, Formatted, Formatter, Frames, Framing, Identity, LogLine, Scheme,
+    SettingsError, Severity,
 };
 
 /// Bytes of one chunk: what is written with one call.
-const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = 64 << 10;
 /// Pause after which the spool's files are let go of.
 const RELEASE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 /// Chunks made ahead.
@@ -39,6 +43,8 @@ pub(crate) struct Mark {
 /// Framed messages, and where the destination is once they are delivered.
 pub(crate) struct Chunk {
     pub(crate) frames: Frames,
+    /// The place of the first log in it, if there is one.
+    pub(crate) first: Option<Mark>,
     pub(crate) after: Mark,
     /// How many logs these are, those that nobody could format included.
     pub(crate) logs: u64,
@@ -46,28 +52,43 @@ pub(crate) struct Chunk {
     pub(crate) key: spool::ShardKey,
 }
 
-/// Starts an encoder at `from`. It ends when the receiver is dropped.
+/// Starts an encoder at `from` whose chunks fit `room`. It ends when the receiver is dropped.
 pub(crate) fn spawn(
     feed: Feed,
     destination: Arc<Destination>,
     counters: Arc<DestinationCounters>,
     from: Mark,
+    room: Room,
+) -> std::io::Result<Receiver<Chunk>> {
+    spawn_with(Formatter::format, feed, destination, counters, from, room)
+}
+
+/// The same with another way to format.
+pub(super) fn spawn_with(
+    format: Format,
+    feed: Feed,
+    destination: Arc<Destination>,
+    counters: Arc<DestinationCounters>,
+    from: Mark,
+    room: Room,
 ) -> std::io::Result<Receiver<Chunk>> {
     let (sender, chunks) = mpsc::channel(AHEAD);
+    let burst = feed.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
     let runtime = tokio::runtime::Handle::current();
     let encoder = Encoder {
         formatter: formatter(&destination, destination.severity).map_err(std::io::Error::other)?,
         notices: formatter(&destination, NOTICE).map_err(std::io::Error::other)?,
-        framing: match destination.target.scheme {
-            Scheme::Udp => None,
-            Scheme::Tcp => Some(destination.framing),
-        },
+        framing: framing(&destination),
+        format,
         spool: feed.spool,
         replay: feed.replay,
         destination,
         counters,
         sender,
         from,
+        most_bytes: usize::try_from(room.bytes).unwrap_or(CHUNK).min(CHUNK),
+        most_logs: room.logs.min(burst),
+        first: None,
         raw: Vec::new(),
         since: Instant::now(),
         logs: 0,
@@ -86,8 +107,14 @@ struct Encoder {
     /// For what the relay itself has to say.
     notices: Formatter,
     framing: Option<Framing>,
+    format: Format,
     sender: Sender<Chunk>,
     from: Mark,
+    /// Limits of one chunk; one log may always exceed the bytes.
+    most_bytes: usize,
+    most_logs: u32,
+    /// The first log of the chunk that is being made.
+    first: Option<Mark>,
     raw: Vec<u8>,
     /// When this encoder began, and the logs it has sent since.
     since: Instant,
@@ -98,6 +125,11 @@ struct Encoder {
 
 /// The sender does not want any more.
 struct Done;
+
+/// The formatter panicked.
+struct Unformattable;
+
+pub(super) type Format = fn(&mut Formatter, &LogLine<'_>, &mut Vec<u8>) -> Formatted;
 
 impl Encoder {
     fn run(mut self, runtime: &tokio::runtime::Handle) {
@@ -117,7 +149,10 @@ impl Encoder {
                     None => return self.end(),
                 }
             }
-            let read = reader.read();
+            let read = match self.kept() {
+                Some(kept) => take(kept, &mut reader),
+                None => reader.read(),
+            };
             if read.is_ok()
                 && let Some(lasted) = outage.recovered(Instant::now())
             {
@@ -189,16 +224,15 @@ impl Encoder {
         let origin = replay.map_or_else(|| origin(header), |_| Some("replay"));
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
-        let burst = self.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
         let wanted = self.replay.as_ref().and_then(|replay| replay.wanted(header, raw));
         let mut logs = 0;
-        for (number, group) in walk::groups(raw).flatten().enumerate() {
+        let first_place = self.kept().map_or(0, |kept| kept.place(header.seq));
+        for (number, group) in (0..).zip(walk::groups(raw).flatten()) {
             tags.clear();
             tags.extend(group.tags());
-            let cursor =
-                header.first_group_cursor.map(|first| Cursor::from_number(first + number as u64));
+            let cursor = header.first_group_cursor.map(|first| Cursor::from_number(first + number));
             for (in_group, log) in (0..).zip(group.logs()) {
-                let place = if cursor.is_some() { in_group } else { index };
+                let place = first_place + if cursor.is_some() { in_group } else { index };
                 index += 1;
                 if index <= skip {
                     continue;
@@ -226,9 +260,17 @@ impl Encoder {
                 if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
                     continue;
                 }
-                self.append(&line, is_notice(header, group.topic), &mut frames);
+                let notice = self.kept().is_none() && is_notice(header, group.topic);
+                if self.append(&line, notice, &mut frames).is_err() {
+                    let found =
+                        Found { group, log, index: index - 1, in_group: (number, in_group) };
+                    self.quarantine(header, &found, "it could not be formatted")?;
+                }
                 logs += 1;
-                if (frames.len() >= CHUNK || logs >= burst) && !last {
+                let (position, log) = (Position { seq: header.seq, index: index - 1 }, index - 1);
+                let place = Mark { position, log: header.first_log + u64::from(log) };
+                self.first.get_or_insert(place);
+                if (frames.len() >= self.most_bytes || logs >= self.most_logs) && !last {
                     let position = Position { seq: header.seq, index };
                     let after = Mark { position, log: header.first_log + u64::from(index) };
                     self.send(std::mem::take(&mut frames), after, logs, header.key.clone())?;
@@ -270,55 +312,77 @@ impl Encoder {
     }
 
     /// Formats one log. A panic costs this log its format, not the relay its life.
-    fn append(&mut self, line: &LogLine<'_>, notice: bool, frames: &mut Frames) {
+    fn append(
+        &mut self,
+        line: &LogLine<'_>,
+        notice: bool,
+        frames: &mut Frames,
+    ) -> Result<(), Unformattable> {
         let formatter = if notice { &mut self.notices } else { &mut self.formatter };
-        let framing = self.framing;
-        let formatted = catch_unwind(AssertUnwindSafe(|| {
+        let (framing, format) = (self.framing, self.format);
+        let (message, formatted) = catch_unwind(AssertUnwindSafe(|| {
             let mut message = Vec::with_capacity(2048);
-            let formatted = formatter.format(line, &mut message);
+            let formatted = format(formatter, line, &mut message);
             (message, formatted)
-        }));
-        match formatted {
-            Ok((message, formatted)) => {
-                frames.push(|out| match framing {
-                    Some(framing) => framing.append(&message, out),
-                    None => out.extend_from_slice(&message),
-                });
-                if let Some(length) = formatted.truncated_from {
-                    add(&self.counters.truncated, 1);
-                    tracing::debug!(destination = %self.destination.name, length, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "message cut to the size limit");
-                }
-            }
-            Err(_) => {
-                tracing::error!(destination = %self.destination.name, code = "syslog.format", shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "a log could not be formatted; it is noted in the spool's ledger and left out");
-                let note = serde_json::json!({
-                    "what": "unformattable", "destination": self.destination.name,
-                    "source": line.identity.source, "shard": line.identity.shard,
-                    "cursor": line.identity.cursor, "index": line.identity.index,
-                });
-                if let Err(error) = self.spool.note(&note) {
-                    tracing::error!(code = error.code(), "{}", super::chain(&error));
-                }
-            }
+        }))
+        .map_err(|_| Unformattable)?;
+        frames.push(|out| match framing {
+            Some(framing) => framing.append(&message, out),
+            None => out.extend_from_slice(&message),
+        });
+        if let Some(length) = formatted.truncated_from {
+            add(&self.counters.truncated, 1);
+            tracing::debug!(destination = %self.destination.name, length, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "message cut to the size limit");
         }
+        Ok(())
+    }
+
+    /// A log that this destination does not get is kept and passed over.
+    fn quarantine(
+        &mut self,
+        header: &BatchHeader,
+        found: &Found<'_>,
+        why: &str,
+    ) -> Result<(), Done> {
+        if let Some(kept) = self.kept() {
+            kept.refuse(header.seq, why);
+            return Ok(());
+        }
+        self.insist(|spool, name| poison::store(spool, name, header, found, why))?;
+        add(&self.counters.quarantined, 1);
+        Ok(())
     }
 
     /// A batch that cannot be read back is kept whole and passed over.
     fn refuse(&mut self, batch: &StoredBatch, why: &str) -> Result<(), Done> {
         let header = &batch.header;
-        tracing::error!(destination = %self.destination.name, code = "spool.unreadable", seq = header.seq, shard = header.key.shard, cursor = %header.cursor, next_cursor = %header.next_cursor, "a stored batch cannot be decoded: {why}; its bytes are kept in the spool's quarantine");
-        while let Err(error) = self.spool.quarantine(batch, why) {
-            tracing::error!(
-                code = error.code(),
-                "{}; delivery waits until the bytes are kept",
-                super::chain(&error)
-            );
+        if let Some(kept) = self.kept() {
+            kept.refuse(header.seq, why);
+        } else {
+            tracing::error!(destination = %self.destination.name, code = "spool.unreadable", seq = header.seq, shard = header.key.shard, cursor = %header.cursor, next_cursor = %header.next_cursor, "a stored batch cannot be decoded: {why}; its bytes are kept in the spool's quarantine");
+            self.insist(|spool, _| spool.quarantine(batch, why))?;
+        }
+        self.send(Frames::default(), end_of(header), 0, header.key.clone())
+    }
+
+    /// Tries to keep something until that works.
+    fn insist(&self, keep: impl Fn(&Spool, &str) -> Result<(), spool::Error>) -> Result<(), Done> {
+        let mut outage = Outage::default();
+        while let Err(error) = keep(&self.spool, &self.destination.name) {
+            if outage.failed(Instant::now()) != Say::Nothing {
+                tracing::error!(destination = %self.destination.name, code = error.code(), "{}; delivery waits until it is kept", super::chain(&error));
+            }
             std::thread::sleep(std::time::Duration::from_secs(1));
             if self.sender.is_closed() {
                 return Err(Done);
             }
         }
-        self.send(Frames::default(), end_of(header), 0, header.key.clone())
+        Ok(())
+    }
+
+    /// The logs of the quarantine, where this is a replay of such.
+    fn kept(&self) -> Option<&Kept> {
+        self.replay.as_ref().and_then(|replay| replay.kept())
     }
 
     fn send(
@@ -341,8 +405,54 @@ impl Encoder {
             after.log = self.from.log + self.logs + logs;
         }
         self.logs += logs;
+        let first = self.first.take();
         self.at = after.position.seq;
-        self.sender.blocking_send(Chunk { frames, after, logs, key }).map_err(|_| Done)
+        self.sender.blocking_send(Chunk { frames, first, after, logs, key }).map_err(|_| Done)
+    }
+}
+
+/// A message of the relay's own, about the log at `at` for which the receiver ends every
+/// connection, as this destination is written to.
+pub(crate) fn control(destination: &Destination, at: Mark) -> Result<Frames, SettingsError> {
+    let position = at.position.to_string();
+    let fields: [(&[u8], &[u8]); 4] = [
+        (b"notice", b"test"),
+        (b"code", b"syslog.poison"),
+        (b"message", b"connections end soon after a log is sent; this message tells whether the receiver takes others"),
+        (b"position", position.as_bytes()),
+    ];
+    let now = jiff::Timestamp::now();
+    let line = LogLine {
+        time: u32::try_from(now.as_second()).unwrap_or(0),
+        time_ns: None,
+        topic: b"sls-relay",
+        source: b"sls-relay",
+        tags: &[],
+        fields: &fields,
+        identity: Identity {
+            source: "sls-relay/test",
+            shard: 0,
+            cursor: &position,
+            index: 0,
+            approximate: true,
+        },
+        origin: Some("relay"),
+        replay: None,
+    };
+    let mut message = Vec::new();
+    let _ = formatter(destination, NOTICE)?.format(&line, &mut message);
+    let (mut frames, framing) = (Frames::default(), framing(destination));
+    frames.push(|out| match framing {
+        Some(framing) => framing.append(&message, out),
+        None => out.extend_from_slice(&message),
+    });
+    Ok(frames)
+}
+
+fn framing(destination: &Destination) -> Option<Framing> {
+    match destination.target.scheme {
+        Scheme::Udp => None,
+        Scheme::Tcp => Some(destination.framing),
     }
 }
 
@@ -368,6 +478,14 @@ fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter,
             Scheme::Tcp => MAX_TCP,
         },
     })
+}
+
+/// The next log out of the quarantine.
+fn take(kept: &Kept, reader: &mut Reader) -> Result<Option<Item>, spool::Error> {
+    let seq = reader.position();
+    let batch = kept.batch(seq)?;
+    reader.seek(seq + 1);
+    Ok(batch.map(|batch| Item::Batch(Box::new(batch))))
 }
 
 fn end_of(header: &BatchHeader) -> Mark {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::encoder::Mark;
 use super::feed::Feed;
+use super::kept::Kept;
 use super::sender::Sender;
 use super::status::{Counters, read};
 use crate::config::Destination;
@@ -31,6 +32,9 @@ pub struct Plan {
     pub wanted: Wanted,
     /// Logs a second at most.
     pub rate: Option<NonZeroU32>,
+    /// The logs, where they come out of the quarantine and not out of batches: then `batches`
+    /// are their numbers.
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// A running replay.
@@ -75,6 +79,11 @@ impl Replay {
         Some(span.first.max(seq))
     }
 
+    /// The logs, where they come out of the quarantine.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        self.plan.kept.as_deref()
+    }
+
     pub(crate) fn wanted(&self, header: &BatchHeader, raw: &[u8]) -> Option<Vec<u32>> {
         (self.plan.wanted)(header, raw)
     }
@@ -99,13 +108,13 @@ impl Replay {
 /// Sends `plan` to `destination` and returns when all of it is confirmed, or `stop` is
 /// cancelled. A receiver that is away is tried until it is there. `report` hears of progress
 /// about once a second. `pin` holds the batches of the plan, or more: it is moved to the first of
-/// them at once, then on with what is confirmed.
+/// them at once, then on with what is confirmed. Logs out of the quarantine need none.
 ///
 /// # Errors
 /// When the encoder cannot be started, or ends by itself.
 pub async fn replay(
     spool: Spool,
-    pin: Pin,
+    pin: Option<Pin>,
     destination: Arc<Destination>,
     plan: Plan,
     stop: CancellationToken,
@@ -115,12 +124,14 @@ pub async fn replay(
         return Ok(Progress::default());
     }
     let replay = Arc::new(Replay { progress: watch::Sender::new(Mark::default()), plan });
-    pin.move_to(replay.start().position.seq);
+    let pin = pin.filter(|_| replay.kept().is_none());
+    let move_to = |seq| pin.iter().for_each(|pin| pin.move_to(seq));
+    move_to(replay.start().position.seq);
     let shards = Arc::new(Counters::default());
     let counters = shards.destination(&destination.name);
-    let progress = |pin: &Pin| {
+    let progress = || {
         let at = replay.progress.borrow().position.seq.max(replay.start().position.seq);
-        pin.move_to(at);
+        move_to(at);
         Progress {
             seq: at,
             written: read(&counters.written),
@@ -137,9 +148,9 @@ pub async fn replay(
         tokio::select! {
             ended = &mut running => {
                 ended?;
-                return Ok(progress(&pin));
+                return Ok(progress());
             }
-            _ = tick.tick() => report(progress(&pin)),
+            _ = tick.tick() => report(progress()),
         }
     }
 }

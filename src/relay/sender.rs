@@ -1,10 +1,8 @@
 //! One destination: takes framed messages from its encoder, hands them to the transport,
 //! and moves the spool's position to what is confirmed.
 //!
-//! What was written proves nothing. A drain proves it, a settle time later it is confirmed,
-//! and only then does the spool let go of it. Any abnormal end goes back to what is
-//! confirmed. The states are those of [`Positions`] and [`DrainPlan`]; this file is the loop
-//! around them.
+//! What was written proves nothing. What does, and what follows from it, is decided by
+//! [`Delivery`], a state machine; this file is the loop that gives it sockets and time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,15 +17,16 @@ use super::connection::Connection;
 use super::encoder::{self, Chunk, Mark};
 use super::feed::Feed;
 use super::status::{Counters, DestinationCounters, ShardCounters, add};
-use super::{chain, stopped_for};
+use super::{chain, poison, stopped_for};
 use crate::config::Destination;
 use crate::spool::crash;
-use crate::syslog::{DrainError, DrainPlan, DrainSettings, Positions, SendError};
+use crate::syslog::delivery::{Death, Delivery, Room, Step, UNANSWERED, Unanswered};
+use crate::syslog::{DrainError, Proof, SendError};
 
-/// Unanswered drains in a row before the receiver counts as one that never answers.
-const UNANSWERED: u32 = 3;
 /// Time for the last drain, its settling, and one more connection.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How often the kernel is asked what the receiver has, where that is the proof.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The task of one destination.
 pub(crate) struct Sender {
@@ -35,12 +34,15 @@ pub(crate) struct Sender {
     feed: Feed,
     counters: Arc<DestinationCounters>,
     shards: Arc<Counters>,
-    positions: Positions<Mark>,
-    plan: DrainPlan,
-    chunks: Option<Receiver<Chunk>>,
+    delivery: Delivery<Mark>,
+    /// The encoder's chunks, and the room that they fit.
+    chunks: Option<(Receiver<Chunk>, Room)>,
     /// What was written and is not confirmed, by shard.
     unconfirmed: VecDeque<(Mark, u64, Arc<ShardCounters>)>,
-    unanswered: u32,
+    /// The first log written since the last abnormal end that is not confirmed.
+    first: Option<Mark>,
+    /// When the kernel is asked next.
+    looks_at: Instant,
     was_connected: bool,
     backoff: Backoff,
     outage: Outage,
@@ -51,8 +53,8 @@ pub(crate) struct Sender {
 enum End {
     /// The receiver read everything and closed.
     Drained,
-    /// It took everything but never closed.
-    Unanswered,
+    /// It took everything but never closed; whether its window can be seen.
+    Unanswered { window: bool },
     /// Anything else.
     Broken(SendError),
     /// The relay stops.
@@ -68,23 +70,18 @@ impl Sender {
         stop: CancellationToken,
     ) -> Self {
         let start = feed.start(&destination);
-        let settings = DrainSettings {
-            bytes: destination.drain_bytes,
-            every: destination.drain_every,
-            idle: destination.drain_idle,
-        };
         let counters = shards.destination(&destination.name);
         counters.next.store(start.position.seq, Ordering::Relaxed);
         Self {
             counters,
-            destination,
             feed,
             shards,
-            positions: Positions::new(start),
-            plan: DrainPlan::new(settings),
+            delivery: Delivery::new(start, destination.delivery()),
+            destination,
             chunks: None,
             unconfirmed: VecDeque::new(),
-            unanswered: 0,
+            first: None,
+            looks_at: Instant::now(),
             was_connected: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
             outage: Outage::default(),
@@ -97,11 +94,12 @@ impl Sender {
     pub(crate) async fn run(mut self) -> std::io::Result<()> {
         let stop = self.stop.clone();
         let name = self.destination.name.clone();
-        tracing::info!(destination = %name, to = %self.destination.target, position = %self.positions.confirmed().position, "delivery starts");
-        while !stop.is_cancelled() && !self.feed.is_over(self.positions.confirmed()) {
+        tracing::info!(destination = %name, to = %self.destination.target, position = %self.confirmed().position, "delivery starts");
+        while !stop.is_cancelled() && !self.feed.is_over(self.confirmed()) {
             if !self.wait_for_reason_to_connect().await {
                 break;
             }
+            self.delivery.connecting(Instant::now());
             let connected = tokio::select! {
                 connected = Connection::open(&self.destination) => connected,
                 () = stop.cancelled() => break,
@@ -109,16 +107,19 @@ impl Sender {
             let end = match connected {
                 Ok(connection) => {
                     self.connected(&connection);
-                    self.stream(connection).await?
+                    match self.delivery.step() {
+                        Step::Control => self.control(connection).await?,
+                        Step::Flow | Step::Few(_) => self.stream(connection).await?,
+                    }
                 }
                 Err(error) => End::Broken(error),
             };
             match end {
                 End::Drained => self.drained(),
-                End::Unanswered => self.unanswered(),
+                End::Unanswered { window } => self.unanswered(window),
                 End::Stop => break,
                 End::Broken(error) => {
-                    let pause = self.broken(&error);
+                    let pause = self.broken(&error).await;
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = stop.cancelled() => {}
@@ -130,21 +131,30 @@ impl Sender {
         Ok(())
     }
 
+    fn confirmed(&self) -> Mark {
+        self.delivery.positions().confirmed()
+    }
+
+    fn written(&self) -> Mark {
+        self.delivery.positions().written()
+    }
+
     /// After a drain there is no connection. It is made again when there is something to
     /// send, or when a proof needs a sign of life to count. False when the relay stops.
     async fn wait_for_reason_to_connect(&mut self) -> bool {
-        let probe = self.positions.next_settle(self.destination.settle);
         let probe = async {
-            match probe {
+            match self.delivery.probe_at() {
                 Some(probe) => tokio::time::sleep_until(probe.into()).await,
                 // The first connection is made at once, so that a wrong address shows early.
                 None if !self.was_connected => {}
                 None => std::future::pending().await,
             }
         };
+        // Where what was written has to be confirmed first, more to send is no reason.
+        let waits = self.delivery.room().is_none() && self.delivery.probe_at().is_some();
         tokio::select! {
             () = probe => true,
-            () = self.feed.more_than(self.positions.written()) => true,
+            () = self.feed.more_than(self.written()), if !waits => true,
             () = self.stop.cancelled() => false,
         }
     }
@@ -152,7 +162,7 @@ impl Sender {
     fn connected(&mut self, connection: &Connection) {
         self.was_connected = true;
         self.counters.failing.store(false, Ordering::Relaxed);
-        self.positions.alive(Instant::now());
+        self.delivery.connected(Instant::now());
         if let Some(lasted) = self.outage.recovered(Instant::now()) {
             tracing::info!(destination = %self.destination.name, peer = %connection.peer(), seconds = lasted.as_secs(), "receiver reached again");
         }
@@ -163,37 +173,37 @@ impl Sender {
         let stop = self.stop.clone();
         loop {
             let now = Instant::now();
-            self.positions.alive(now);
             self.settle(now);
-            if self.feed.is_over(self.positions.confirmed()) {
+            if self.feed.is_over(self.confirmed()) || self.delivery.drain_due(now) {
                 return Ok(self.drain(connection).await);
             }
-            if !connection.is_datagram() && self.plan.due(now).is_some() {
-                return Ok(self.drain(connection).await);
-            }
-            let wake = [self.plan.due_at(), self.positions.next_settle(self.destination.settle)];
-            let wake = wake.into_iter().flatten().min().unwrap_or(now + Duration::from_secs(1));
-            let wake = wake.max(now + Duration::from_millis(10));
-            let chunk = tokio::select! {
-                biased;
-                () = stop.cancelled() => {
-                    match self.drain(connection).await {
-                        End::Drained => self.drained(),
-                        End::Unanswered => self.unanswered(),
-                        // Whatever was proven before and has not settled goes with it.
-                        _ => self.rewind(),
-                    }
-                    return Ok(End::Stop);
-                }
-                error = connection.idle() => {
-                    let nothing_at_stake = self.positions.written() == self.positions.confirmed();
-                    if nothing_at_stake && matches!(error, SendError::ClosedByPeer { .. }) {
-                        // Receivers close connections that idle. The next log opens another.
-                        return Ok(End::Drained);
-                    }
+            if self.delivery.wants_progress() && now >= self.looks_at {
+                self.looks_at = now + LOOK_EVERY;
+                if let Err(error) = self.look(&mut connection) {
                     return Ok(End::Broken(error));
                 }
-                chunk = next(&mut self.chunks, &self.feed, &self.destination, &self.counters, self.positions.written()) => chunk?,
+            }
+            let (room, wake) = (self.delivery.room(), self.wake(now));
+            let chunk = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(self.stop_with(connection).await),
+                watched = connection.watch() => match watched {
+                    Ok(()) => {
+                        if let Err(error) = self.look(&mut connection) {
+                            return Ok(End::Broken(error));
+                        }
+                        continue;
+                    }
+                    Err(error) => {
+                        let nothing_at_stake = self.written() == self.confirmed();
+                        if nothing_at_stake && matches!(error, SendError::ClosedByPeer { .. }) {
+                            // Receivers close connections that idle. The next log opens another.
+                            return Ok(End::Drained);
+                        }
+                        return Ok(End::Broken(error));
+                    }
+                },
+                chunk = self.next_chunk(room) => chunk?,
                 () = tokio::time::sleep_until(wake.into()) => continue,
             };
             let Some(chunk) = chunk else {
@@ -212,36 +222,87 @@ impl Sender {
                 }
             };
             if let Err(error) = written {
+                // Part of it may have arrived, and the connection may have ended for it.
+                self.wrote(chunk, connection.written());
                 return Ok(End::Broken(error));
             }
-            self.wrote(chunk, connection.is_datagram());
+            self.wrote(chunk, connection.written());
         }
     }
 
-    fn wrote(&mut self, chunk: Chunk, datagram: bool) {
-        crash::point("chunk-written");
-        let now = Instant::now();
-        let logs = chunk.logs;
-        self.positions.wrote(chunk.after);
-        self.counters.next.store(chunk.after.position.seq, Ordering::Relaxed);
-        if !datagram {
-            self.plan.wrote(chunk.frames.len() as u64, now);
+    /// When to look again if nothing happens.
+    fn wake(&self, now: Instant) -> Instant {
+        let look = self.delivery.wants_progress().then_some(self.looks_at);
+        let wake = [self.delivery.wake(), look].into_iter().flatten().min();
+        wake.unwrap_or(now + Duration::from_secs(1)).max(now + Duration::from_millis(10))
+    }
+
+    /// Learns from the connection what the receiver has.
+    fn look(&mut self, connection: &mut Connection) -> Result<(), SendError> {
+        let proof = self.delivery.proof();
+        let reached = connection.reached(proof)?;
+        let logs = self.delivery.reached(reached, Instant::now());
+        if proof.is_weak() {
+            add(&self.counters.unproven, logs);
         }
+        Ok(())
+    }
+
+    fn wrote(&mut self, chunk: Chunk, end: u64) {
+        crash::point("chunk-written");
+        let Chunk { frames, first, after, logs, key } = chunk;
+        self.first = self.first.or(first);
+        self.delivery.wrote(end, after, frames.len() as u64, logs, Instant::now());
+        self.counters.next.store(after.position.seq, Ordering::Relaxed);
         add(&self.counters.written, logs);
-        self.unconfirmed.push_back((chunk.after, logs, self.shards.shard(&chunk.key)));
-        if datagram {
-            // No proof exists for a datagram; that nobody refused it is all there is.
-            self.positions.prove(chunk.after, now);
+        self.unconfirmed.push_back((after, logs, self.shards.shard(&key)));
+        if self.delivery.proof() == Proof::Datagram {
+            // That nobody refused it is all there is.
             add(&self.counters.unproven, logs);
         }
     }
 
+    /// The next chunk that fits `room`, from a new encoder where there is none for it.
+    async fn next_chunk(&mut self, room: Option<Room>) -> std::io::Result<Option<Chunk>> {
+        let Some(room) = room else { return std::future::pending().await };
+        let room = Room { bytes: room.bytes.min(encoder::CHUNK as u64), ..room };
+        self.chunks.take_if(|(_, fits)| *fits != room);
+        let (chunks, _) = match &mut self.chunks {
+            Some(chunks) => chunks,
+            none => {
+                let (destination, counters) =
+                    (Arc::clone(&self.destination), Arc::clone(&self.counters));
+                let from = self.delivery.positions().written();
+                let chunks = encoder::spawn(self.feed.clone(), destination, counters, from, room)?;
+                none.insert((chunks, room))
+            }
+        };
+        Ok(chunks.recv().await)
+    }
+
+    /// Ends the connection because the relay stops.
+    async fn stop_with(&mut self, connection: Connection) -> End {
+        match tokio::time::timeout(STOP_WITHIN, self.drain(connection)).await {
+            Ok(End::Drained) => self.drained(),
+            Ok(End::Unanswered { window }) => self.unanswered(window),
+            // Whatever was proven before and has not settled goes with it.
+            _ => self.rewind(),
+        }
+        End::Stop
+    }
+
     async fn drain(&mut self, connection: Connection) -> End {
-        let known_deaf = self.unanswered >= UNANSWERED;
-        let patience = if known_deaf { Duration::from_secs(2) } else { self.destination.timeout };
+        let window = self.delivery.is_deaf();
+        let patience = if window { Duration::from_secs(2) } else { self.destination.timeout };
+        let mut connection = connection;
+        let window = connection.tells_window();
+        self.delivery.draining(Instant::now());
+        add(&self.counters.drains, 1);
         match connection.drain(patience).await {
             Ok(()) => End::Drained,
-            Err(DrainError::Unanswered { sent_queue_empty: true, .. }) => End::Unanswered,
+            Err(DrainError::Unanswered { sent_queue_empty: true, .. }) => {
+                End::Unanswered { window }
+            }
             Err(DrainError::Unanswered { peer, .. }) => {
                 End::Broken(SendError::Stalled { peer, stalled: patience })
             }
@@ -251,36 +312,34 @@ impl Sender {
 
     /// Everything written was read by the receiver.
     fn drained(&mut self) {
-        self.unanswered = 0;
         crash::point("logs-proven");
-        self.positions.prove(self.positions.written(), Instant::now());
-        self.plan.reset();
+        self.delivery.drained(Instant::now());
     }
 
     /// The receiver's kernel has everything, but the receiver never closes. After a few times
     /// that is how it is: going on is better than sending the same logs for ever.
-    fn unanswered(&mut self) {
-        self.unanswered += 1;
-        if self.unanswered < UNANSWERED {
-            self.rewind();
-            return;
+    fn unanswered(&mut self, window: bool) {
+        let name = &self.destination.name;
+        add(&self.counters.unanswered_drains, 1);
+        let known = self.delivery.is_deaf();
+        match self.delivery.unanswered(window, Instant::now()) {
+            Unanswered::Again => self.rewind(),
+            Unanswered::Holds => {
+                tracing::error!(destination = %name, code = "syslog.drain_unanswered", "the receiver never closes a connection that we have closed, so nothing proves that it read anything; assurance = \"strict\" holds the logs and sends them again: use a receiver that answers, or assurance = \"best\"");
+                self.rewind();
+            }
+            Unanswered::Weaker { proof, unproven } => {
+                if !known {
+                    tracing::warn!(destination = %name, code = "syslog.drain_unanswered", proof = proof.as_str(), "the receiver left {UNANSWERED} connections open that we had closed, so nothing proves that it read everything (a proxy that does not pass half-closed connections on does the same); delivery goes on with a weaker proof, and logs without any are counted as unproven");
+                }
+                add(&self.counters.unproven, unproven);
+            }
         }
-        if self.unanswered == UNANSWERED {
-            tracing::warn!(destination = %self.destination.name, code = "syslog.drain_unanswered", "the receiver never closes a connection that we have closed, so nothing proves that it read everything; delivery goes on with the weaker proof that its kernel took all bytes, and counts these logs as unproven");
-        }
-        let logs = self.positions.written().log.saturating_sub(self.positions.proven().log);
-        add(&self.counters.unproven, logs);
-        self.positions.prove(self.positions.written(), Instant::now());
-        self.plan.reset();
     }
 
-    fn broken(&mut self, error: &SendError) -> Duration {
-        let waiting = self
-            .feed
-            .spool
-            .durable()
-            .borrow()
-            .saturating_sub(self.positions.confirmed().position.seq);
+    async fn broken(&mut self, error: &SendError) -> Duration {
+        let waiting =
+            self.feed.spool.durable().borrow().saturating_sub(self.confirmed().position.seq);
         add(&self.counters.failures, 1);
         self.counters.failing.store(true, Ordering::Relaxed);
         match self.outage.failed(Instant::now()) {
@@ -292,29 +351,75 @@ impl Sender {
                 tracing::warn!(destination = %self.destination.name, code = error.code(), failures, seconds = lasting.as_secs(), batches_waiting = waiting, "{}; still tried again", chain(error));
             }
         }
-        self.rewind();
+        let poison = self.ended(error.death());
+        if let Some(at) = poison
+            && self.put_aside(at, error).await
+        {
+            return Duration::ZERO;
+        }
         self.backoff.next(Duration::ZERO)
     }
 
+    /// Goes back to what is confirmed.
     fn rewind(&mut self) {
-        let written = self.positions.written();
-        let confirmed = self.positions.abnormal_end();
-        self.counters.next.store(confirmed.position.seq, Ordering::Relaxed);
-        let again = written.log.saturating_sub(confirmed.log);
-        if again > 0 {
-            add(&self.counters.resent, again);
-            tracing::info!(destination = %self.destination.name, logs = again, "the last connection did not end with a proof: these logs are sent again, and the receiver may see them twice");
+        let _ = self.ended(Death::Unrelated);
+    }
+
+    /// Goes back to what is confirmed. Returns the log that is to blame, if one is.
+    fn ended(&mut self, death: Death) -> Option<Mark> {
+        let ended = self.delivery.ended(death, Instant::now());
+        self.counters.next.store(ended.resume.position.seq, Ordering::Relaxed);
+        if ended.again > 0 {
+            add(&self.counters.resent, ended.again);
+            tracing::info!(destination = %self.destination.name, logs = ended.again, "the last connection did not end with a proof: these logs are sent again, and the receiver may see them twice");
         }
         self.unconfirmed.clear();
-        self.plan.broken();
         self.chunks = None;
+        let first = self.first.take();
+        ended.poison.then_some(first).flatten()
+    }
+
+    /// Takes the one log that the receiver ends every connection for out of the way. False if it
+    /// cannot be kept: then nothing is passed over, and it is tried again.
+    async fn put_aside(&mut self, at: Mark, error: &SendError) -> bool {
+        let why = format!(
+            "the receiver ends every connection on which this log is sent, and takes a message of the relay: {error}"
+        );
+        match poison::quarantine(&self.feed, &self.destination, at, why).await {
+            Ok(after) => {
+                tracing::error!(destination = %self.destination.name, code = "syslog.poison", position = %at.position, "a log that the receiver ends every connection for is put into the spool's quarantine, and delivery goes on behind it; see it with: sls-relay spool quarantine list");
+                add(&self.counters.quarantined, 1);
+                self.delivery.passed(after);
+                self.feed.confirmed(&self.destination, after);
+                true
+            }
+            Err(error) => {
+                tracing::error!(destination = %self.destination.name, code = error.code(), "{}; delivery waits until the log is kept", chain(&error));
+                false
+            }
+        }
+    }
+
+    /// Sends a message of the relay's own, to see whether the receiver takes anything.
+    async fn control(&mut self, mut connection: Connection) -> std::io::Result<End> {
+        let refused = self.delivery.refuses_everything();
+        let frames =
+            encoder::control(&self.destination, self.confirmed()).map_err(std::io::Error::other)?;
+        let end = match connection.write(&frames).await {
+            Ok(()) => self.drain(connection).await,
+            Err(error) => End::Broken(error),
+        };
+        self.delivery.control(matches!(end, End::Drained));
+        if !refused && self.delivery.refuses_everything() {
+            tracing::error!(destination = %self.destination.name, code = "syslog.refuses_everything", framing = %self.destination.framing, "the receiver ends every connection, also for a message of the relay's own, so it is no log's fault and none is put aside; check the receiver, and whether it expects this framing");
+        }
+        Ok(end)
     }
 
     /// Confirms what has settled and tells the spool.
     fn settle(&mut self, now: Instant) {
-        let Some(mark) = self.positions.settle(now, self.destination.settle) else { return };
+        let Some(mark) = self.delivery.tick(now) else { return };
         self.backoff.reset();
-        self.plan.confirmed();
         crash::point("logs-confirmed");
         self.feed.confirmed(&self.destination, mark);
         crash::point("acks-noted");
@@ -322,6 +427,7 @@ impl Sender {
             if *after > mark {
                 break;
             }
+            self.first = None;
             add(&shard.delivered, *logs);
             add(&self.counters.confirmed, *logs);
             self.unconfirmed.pop_front();
@@ -331,36 +437,25 @@ impl Sender {
     /// At the end: what the last drain proved settles, and one more accepted connection
     /// confirms it, so that the next start repeats nothing.
     async fn settle_last(&mut self) {
-        let Some(at) = self.positions.last_settle(self.destination.settle) else { return };
+        let Some(at) = self.delivery.last_settle() else { return };
         tokio::time::sleep_until(at.into()).await;
         match Connection::open(&self.destination).await {
-            Ok(connection) => {
-                let now = Instant::now();
-                self.positions.alive(now);
-                self.settle(now);
-                let _ = connection.drain(Duration::from_secs(1)).await;
+            Ok(mut connection) => {
+                self.delivery.connected(Instant::now());
+                let stood = tokio::time::timeout(self.delivery.alive_after(), connection.watch());
+                match stood.await {
+                    Ok(Err(error)) => {
+                        tracing::warn!(destination = %self.destination.name, code = error.code(), "{}; the last logs are sent again at the next start", chain(&error));
+                    }
+                    Ok(Ok(())) | Err(_) => {
+                        let _ = connection.drain(Duration::from_secs(1)).await;
+                        self.settle(Instant::now());
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(destination = %self.destination.name, code = error.code(), "{}; the last logs are sent again at the next start", chain(&error));
             }
         }
-    }
-}
-
-/// The next chunk, from a new encoder where there is none.
-async fn next(
-    chunks: &mut Option<Receiver<Chunk>>,
-    feed: &Feed,
-    destination: &Arc<Destination>,
-    counters: &Arc<DestinationCounters>,
-    from: Mark,
-) -> std::io::Result<Option<Chunk>> {
-    if chunks.is_none() {
-        let (destination, counters) = (Arc::clone(destination), Arc::clone(counters));
-        *chunks = Some(encoder::spawn(feed.clone(), destination, counters, from)?);
-    }
-    match chunks {
-        Some(chunks) => Ok(chunks.recv().await),
-        None => Ok(None),
     }
 }

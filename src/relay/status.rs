@@ -79,6 +79,12 @@ pub struct DestinationCounters {
     pub unproven: AtomicU64,
     /// Messages cut to the size limit.
     pub truncated: AtomicU64,
+    /// Drains that were begun.
+    pub drains: AtomicU64,
+    /// Drains that the receiver did not answer.
+    pub unanswered_drains: AtomicU64,
+    /// Logs put into the quarantine; those of a log that is met again, too.
+    pub quarantined: AtomicU64,
     /// Connections that ended abnormally or were refused.
     pub failures: AtomicU64,
     /// The batch that is written next.
@@ -157,6 +163,12 @@ pub struct DestinationSnapshot {
     pub unproven: u64,
     /// See [`DestinationCounters::truncated`].
     pub truncated: u64,
+    /// See [`DestinationCounters::drains`].
+    pub drains: u64,
+    /// See [`DestinationCounters::unanswered_drains`].
+    pub unanswered_drains: u64,
+    /// See [`DestinationCounters::quarantined`].
+    pub quarantined: u64,
     /// See [`DestinationCounters::failures`].
     pub failures: u64,
 }
@@ -216,6 +228,9 @@ impl Counters {
                 resent: read(&counters.resent),
                 unproven: read(&counters.unproven),
                 truncated: read(&counters.truncated),
+                drains: read(&counters.drains),
+                unanswered_drains: read(&counters.unanswered_drains),
+                quarantined: read(&counters.quarantined),
                 failures: read(&counters.failures),
             };
             snapshot.destinations.insert(name.clone(), destination);

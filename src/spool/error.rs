@@ -111,6 +111,16 @@ pub enum Error {
         /// The file.
         what: String,
     },
+    /// No more single logs are taken into the quarantine.
+    #[error(
+        "the quarantine holds {used} bytes of single logs and may hold {most}, an eighth of spool.max_bytes; delivery to the destination that refuses them waits. Look at them with `sls-relay spool quarantine list`, then send them again (`retry`) or let go of them (`drop`)"
+    )]
+    QuarantineFull {
+        /// Bytes that single logs take.
+        used: u64,
+        /// Bytes that they may take.
+        most: u64,
+    },
     /// The spool is being closed.
     #[error("the spool is closed")]
     Closed,
@@ -131,6 +141,7 @@ impl Error {
             Self::OutOfReach { .. } => "spool.out_of_reach",
             Self::KeyMissing { .. } => "spool.key_missing",
             Self::Sealed { .. } => "spool.sealed",
+            Self::QuarantineFull { .. } => "spool.quarantine_full",
             Self::Closed => "spool.closed",
         }
     }

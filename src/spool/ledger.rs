@@ -184,7 +184,7 @@ pub fn read(dir: &Path) -> Result<Vec<serde_json::Value>, Error> {
 
 /// A new file beside `copy`, or nothing where the whole copy is there already. What an
 /// attempt that failed has left is thrown away.
-fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>, Error> {
+pub(crate) fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>, Error> {
     match disk.open(copy, false) {
         Ok(_) => {
             // The attempt that gave it its name may have failed to make that durable.
@@ -202,7 +202,7 @@ fn begin_copy(disk: &dyn Disk, copy: &Path) -> Result<Option<Arc<dyn DiskFile>>,
 }
 
 /// Gives a whole copy its name, durable on return.
-fn end_copy(disk: &dyn Disk, copy: &Path, file: &dyn DiskFile) -> Result<(), Error> {
+pub(crate) fn end_copy(disk: &dyn Disk, copy: &Path, file: &dyn DiskFile) -> Result<(), Error> {
     crash::point("copy-noted");
     file.sync().map_err(|e| Error::io("sync", copy, e))?;
     crash::point("copy-synced");

@@ -16,6 +16,8 @@
 //!   limit; nothing is ever dropped to make room. Acks are always taken.
 //! - [`Spool::hold`], [`Spool::release`] and [`Spool::discard`] are durable on return, survive the
 //!   loss of the catalog, and are refused for a batch that may be on its way.
+//! - A log that one destination does not get is kept by itself ([`Spool::quarantine_log`]) until
+//!   somebody decides about it. What such logs take is bounded; then delivery waits.
 //! - What every destination has stays as [`Retention`] says, and goes first when room is
 //!   short.
 //! - Bytes that do not check any more are never handed out. They are reported as [`Damage`], which
@@ -47,6 +49,7 @@ mod lock;
 mod lost;
 mod open;
 pub mod portable;
+mod quarantine;
 mod quota;
 mod reader;
 mod recover;
@@ -79,6 +82,7 @@ pub use ledger::{UnreadableAnswer, lost_in, lost_of, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
 pub use lost::Lost;
 pub use open::{Opened, Options};
+pub use quarantine::{QUARANTINED_LOG, QuarantinedLog};
 pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;

@@ -31,8 +31,9 @@ pub(crate) struct Shared {
     taken: AtomicU64,
     /// Batches from which on nothing is let go of, by the number of the pin.
     pins: Mutex<BTreeMap<u64, Seq>>,
-    /// Held while the ledger and the quarantine are written to.
-    kept: Mutex<()>,
+    /// Held while the ledger and the quarantine are written to. What single logs in the
+    /// quarantine take, in bytes, once that is known.
+    kept: Mutex<Option<u64>>,
     pub(crate) used: Arc<AtomicU64>,
     pub(crate) keys: Keys,
 }
@@ -76,8 +77,13 @@ impl Shared {
     /// The disk for ledger and quarantine, for one at a time: destinations come upon the same
     /// damage at the same time.
     pub(crate) fn keep<T>(&self, act: impl FnOnce(&dyn Disk) -> T) -> T {
-        let _alone = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        act(self.disk())
+        self.keep_log(|disk, _| act(disk))
+    }
+
+    /// The same for what counts the single logs in the quarantine.
+    pub(crate) fn keep_log<T>(&self, act: impl FnOnce(&dyn Disk, &mut Option<u64>) -> T) -> T {
+        let mut taken = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        act(self.disk(), &mut taken)
     }
 
     pub(crate) fn disk_handle(&self) -> Arc<dyn Disk> {

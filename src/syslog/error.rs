@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::delivery::Death;
 use super::target::Target;
 
 /// Why sending failed. Whatever was not confirmed before is to be sent again on the next
@@ -94,6 +95,14 @@ pub enum SendError {
         /// Time without progress.
         stalled: Duration,
     },
+    /// Window mode needs what this system does not tell.
+    #[error(
+        "this system does not tell the window of {peer} (Linux 5.4 and newer do), so delivery = \"window\" proves nothing here; use delivery = \"drain\""
+    )]
+    NoWindow {
+        /// The receiver.
+        peer: SocketAddr,
+    },
     /// A message does not fit a datagram. It was not sent.
     #[error(
         "a message of {size} bytes does not fit a datagram to {peer}; lower the size limit of this destination or use tcp://"
@@ -135,8 +144,17 @@ impl SendError {
             Self::ClosedByPeer { .. } => "syslog.closed_by_peer",
             Self::DeadPath { .. } | Self::Lost { .. } => "syslog.dead_path",
             Self::Stalled { .. } => "syslog.stalled",
+            Self::NoWindow { .. } => "syslog.no_window",
             Self::TooLarge { .. } => "syslog.too_large",
             Self::Io { .. } => "syslog.io",
+        }
+    }
+
+    /// What it says about the messages that were sent.
+    pub fn death(&self) -> Death {
+        match self {
+            Self::Reset { .. } | Self::ClosedByPeer { .. } => Death::AfterData,
+            _ => Death::Unrelated,
         }
     }
 

@@ -2,13 +2,12 @@
 //!
 //! [`rfc5424`] turns one log into one message, whose text is described in [`body`];
 //! [`framing`] sets messages apart on a stream; [`transport`] carries them; [`delivery`]
-//! keeps the three positions of a destination: written, proven, confirmed. This leaf
+//! decides what that proves: written, proven, confirmed. This leaf
 //! stores nothing and knows nothing of where logs come from.
 
 pub mod body;
 mod decimal;
 pub mod delivery;
-pub mod drain_plan;
 pub mod error;
 pub mod framing;
 pub mod message;
@@ -20,8 +19,7 @@ mod stamp;
 pub mod target;
 pub mod transport;
 
-pub use delivery::Positions;
-pub use drain_plan::{DrainPlan, DrainSettings};
+pub use delivery::{Assurance, DeliverySettings, DrainSettings, Positions, Proof};
 pub use error::{SendError, TargetError};
 pub use framing::{Format, Framing};
 pub use message::{Facility, Severity};

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use sls_relay::emulator::receiver::Mode;
+use sls_relay::emulator::sls::cursor_number;
 use sls_relay::emulator::waf::Waf;
+use sls_relay::sls::Cursor;
+use sls_relay::spool::Inspection;
+use sls_relay::syslog::{Assurance, Proof};
 
 use crate::pipeline::{Ends, Running, wait_for};
 
@@ -118,6 +122,108 @@ async fn a_receiver_that_never_closes_is_delivered_to_with_weaker_proof() {
     wait_for("confirmation", || relay.confirmed() == 1500).await;
     let unproven: u64 = relay.counters.snapshot().destinations.values().map(|d| d.unproven).sum();
     assert!(unproven > 0, "what was not proven must be counted");
+    relay.stop().await;
+    assert_faithful(&ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_destination_holds_what_its_receiver_does_not_prove() {
+    let ends = Ends::start(1, 300).await;
+    ends.receiver.set_mode(Mode::Deaf).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings(dir.path());
+    settings.destinations[0].timeout = Duration::from_millis(100);
+    settings.destinations[0].assurance = Assurance::Strict;
+    let relay = Running::start(settings).await;
+    let unanswered = || {
+        let destinations = relay.counters.snapshot().destinations;
+        destinations.values().map(|d| d.unanswered_drains).sum::<u64>()
+    };
+    wait_for("six drains without an answer", || unanswered() >= 6).await;
+    assert_eq!(relay.confirmed(), 0);
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    wait_for("confirmation", || relay.confirmed() == 300).await;
+    relay.stop().await;
+    assert_faithful(&ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_window_of_a_receiver_proves_what_it_has_read() {
+    let ends = Ends::start(2, 6000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings(dir.path());
+    settings.destinations[0].delivery = Proof::Window;
+    settings.destinations[0].drain_idle = Duration::from_secs(1);
+    let relay = Running::start(settings).await;
+    wait_for("confirmation without a drain", || relay.confirmed() > 0).await;
+    let snapshot = relay.counters.snapshot();
+    let destination = snapshot.destinations.values().next().unwrap();
+    assert_eq!((destination.drains, destination.unproven), (0, 0));
+    // The rest of it, which the margin hides, is proven by a drain once nothing flows.
+    wait_for("confirmation", || relay.confirmed() == 6000).await;
+    relay.stop().await;
+    assert_faithful(&ends);
+    assert_eq!(ends.arrivals().report().duplicates, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_window_mode_a_stalled_receiver_that_is_killed_costs_nothing() {
+    let ends = Ends::start(2, 6000).await;
+    ends.receiver.set_mode(Mode::Stall).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings(dir.path());
+    settings.destinations[0].delivery = Proof::Window;
+    settings.destinations[0].drain_idle = Duration::from_secs(1);
+    let relay = Running::start(settings).await;
+    let written =
+        || relay.counters.snapshot().destinations.values().map(|d| d.written).sum::<u64>();
+    wait_for("logs in the buffers of a receiver that does not read", || written() > 200).await;
+    ends.receiver.set_mode(Mode::Refuse).await.unwrap();
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    wait_for("confirmation", || relay.confirmed() == 6000).await;
+    relay.stop().await;
+    assert_faithful(&ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_log_that_its_receiver_closes_connections_for_goes_into_the_quarantine() {
+    let ends = Ends::start(1, 400).await;
+    // The second log of the eighth group.
+    let number = cursor_number(&ends.emulator.begin_cursor(0).unwrap()).unwrap() + 7;
+    let cursor = Cursor::from_number(u64::try_from(number).unwrap());
+    let text = format!("cursor=\"{cursor}\" idx=\"1\"");
+    ends.receiver.set_mode(Mode::CloseOn { text: text.leak() }).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings(dir.path());
+    settings.destinations[0].settle = Duration::from_millis(20);
+    let relay = Running::start(settings).await;
+    wait_for("confirmation of the others", || relay.confirmed() == 399).await;
+    wait_for("the checkpoint to reach the end", || ends.all_committed()).await;
+    let snapshot = relay.counters.snapshot();
+    let destination = snapshot.destinations.values().next().unwrap();
+    assert_eq!(destination.quarantined, 1);
+    let kept = Inspection::open(dir.path()).unwrap().quarantine().unwrap();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    relay.stop().await;
+    let report = ends.arrivals().report();
+    assert_eq!((report.lost, report.out_of_order, report.corrupted), (1, 0, 0), "{report:?}");
+    assert_eq!(ends.notices().len(), 1, "the receiver was asked whether it takes others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_closes_on_every_message_gets_no_log_put_aside() {
+    let ends = Ends::start(1, 50).await;
+    ends.receiver.set_mode(Mode::CloseAfter { messages: 0 }).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    let failures =
+        || relay.counters.snapshot().destinations.values().map(|d| d.failures).sum::<u64>();
+    wait_for("many failures", || failures() >= 9).await;
+    let quarantined =
+        relay.counters.snapshot().destinations.values().map(|d| d.quarantined).sum::<u64>();
+    assert_eq!(quarantined, 0);
+    ends.receiver.set_mode(Mode::Accept).await.unwrap();
+    ends.all_arrived().await;
     relay.stop().await;
     assert_faithful(&ends);
 }

@@ -47,7 +47,7 @@ impl Archive {
 }
 
 fn plan(batches: Vec<Span>, wanted: Wanted) -> Plan {
-    Plan { id: "r1".to_owned(), batches, wanted, rate: None }
+    Plan { id: "r1".to_owned(), batches, wanted, rate: None, kept: None }
 }
 
 fn all() -> Wanted {
@@ -67,7 +67,7 @@ async fn delivered(ends: &Ends, dir: &std::path::Path) -> (Running, Destination)
 
 async fn run(relay: &Running, to: Arc<Destination>, plan: Plan) -> Progress {
     let stop = CancellationToken::new();
-    replay(relay.spool.clone(), relay.spool.pin(0), to, plan, stop, |_| {}).await.unwrap()
+    replay(relay.spool.clone(), Some(relay.spool.pin(0)), to, plan, stop, |_| {}).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,9 +150,10 @@ async fn a_replay_waits_for_its_receiver_and_loses_nothing_when_that_one_breaks(
     let (spool, to) = (relay.spool.clone(), archive.destination(&destination));
     let pin = spool.pin(0);
     let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
-    let running = tokio::spawn(replay(spool, pin, to, one, CancellationToken::new(), move |at| {
-        let _ = sender.send(at);
-    }));
+    let running =
+        tokio::spawn(replay(spool, Some(pin), to, one, CancellationToken::new(), move |at| {
+            let _ = sender.send(at);
+        }));
     while reports.recv().await.unwrap().failures == 0 {}
     archive.receiver.set_mode(Mode::Accept).await.unwrap();
     wait_for("some to arrive", || archive.got().len() > 200).await;

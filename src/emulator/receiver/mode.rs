@@ -28,6 +28,12 @@ pub enum Mode {
         /// Messages, counted from the start of the connection.
         messages: u64,
     },
+    /// Closes a connection on a message with this text in it, without taking it, as syslog-ng
+    /// does on a frame that is too long for it.
+    CloseOn {
+        /// Not empty.
+        text: &'static str,
+    },
     /// Reads little and seldom.
     Slow {
         /// Wait before each read (on UDP: before each datagram).
@@ -38,6 +44,18 @@ pub enum Mode {
     /// Reads everything, and when the peer has sent FIN leaves its own side open until the mode
     /// changes.
     Deaf,
+}
+
+impl Mode {
+    /// Whether a connection is closed for this message.
+    pub(super) fn is_closed_by(self, message: &[u8]) -> bool {
+        match self {
+            Self::CloseOn { text } => {
+                message.windows(text.len()).any(|part| part == text.as_bytes())
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A change of mode on its way to the task that serves a socket, which answers once it is done.

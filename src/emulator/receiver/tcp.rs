@@ -159,7 +159,11 @@ impl Connection {
                 Mode::ResetAfter { bytes } => {
                     usize::try_from(bytes - self.octets).unwrap_or(CHUNK).min(CHUNK)
                 }
-                Mode::Accept | Mode::Refuse | Mode::CloseAfter { .. } | Mode::Deaf => CHUNK,
+                Mode::Accept
+                | Mode::Refuse
+                | Mode::CloseAfter { .. }
+                | Mode::CloseOn { .. }
+                | Mode::Deaf => CHUNK,
             };
             let read = tokio::select! {
                 biased;
@@ -190,7 +194,8 @@ impl Connection {
         }
     }
 
-    /// Hands on what has been read, as far as `mode` allows; false if the framing is wrong.
+    /// Hands on what has been read, as far as `mode` allows; false if the connection is to be
+    /// closed for it.
     fn deliver(&mut self, mode: Mode) -> bool {
         let most = match mode {
             Mode::CloseAfter { messages } => messages,
@@ -198,6 +203,7 @@ impl Connection {
         };
         while self.messages < most {
             match self.frames.next() {
+                Ok(Some(message)) if mode.is_closed_by(&message) => return false,
                 Ok(Some(message)) => {
                     self.shared.deliver(self.id, &message);
                     self.messages += 1;

@@ -59,14 +59,15 @@ impl Server {
 
     fn switch(&mut self, mode: Mode) -> io::Result<()> {
         self.mode = mode;
+        // The next one is there before the last one goes: nobody else gets the number.
         if mode == Mode::Refuse {
-            self.socket = None;
             if self.reserved.is_none() {
-                self.reserved = reserve(self.addr).ok();
+                self.reserved = Some(reserve(self.addr)?);
             }
+            self.socket = None;
         } else if self.socket.is_none() {
-            self.reserved = None;
             self.socket = Some(open(self.addr)?);
+            self.reserved = None;
         }
         Ok(())
     }
@@ -86,16 +87,22 @@ impl Server {
 /// A socket that owns the port and yet receives nothing: connected to itself, it accepts no other
 /// sender, and the kernel refuses their datagrams.
 fn reserve(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(addr)?;
-    socket.connect(addr)?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
+    let socket = bind(addr)?;
+    socket.connect(&addr.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 fn open(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = bind(addr)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// Also where this process has the number already, or a child that has not executed its program.
+fn bind(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
 }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::super::sim::{Failure, SimDisk};
-use super::super::{Compression, Error, Item, Position, Spool, Tenure, UnreadableAnswer, segment};
+use super::super::{
+    Compression, Error, Item, Position, QuarantinedLog, Spool, Tenure, UnreadableAnswer, segment,
+};
 use super::{after, batch, cursor, key, options, runtime};
 
 const SIZES: [usize; 16] = [
@@ -36,6 +38,8 @@ struct Seen {
     highest_ack: Position,
     numbers: BTreeMap<u64, Vec<u8>>,
     answer: bool,
+    /// A log that was let go of.
+    removed: Option<String>,
     failures: u64,
     /// Failures when the disk was last looked at after a power loss.
     looked: u64,
@@ -192,6 +196,22 @@ impl Life {
             body: ANSWER,
         };
         again!(self, spool, spool.quarantine_answer(&answer));
+        let log = QuarantinedLog {
+            destination: "siem",
+            key: &key,
+            seq: 3,
+            log: 0,
+            cursor: "c9",
+            index: 0,
+            approximate: false,
+            why: "a test",
+            body: ANSWER,
+        };
+        let removed = QuarantinedLog { seq: 4, ..log };
+        again!(self, spool, spool.quarantine_log(&log));
+        let removed = again!(self, spool, spool.quarantine_log(&removed));
+        again!(self, spool, spool.remove_quarantined(&removed));
+        self.seen.removed = Some(removed);
         self.seen.answer = true;
         self.seen.looked = u64::MAX;
         self.look().await;
@@ -245,10 +265,14 @@ impl Life {
         if self.seen.answer {
             let dir = Path::new("quarantine");
             let copies = disk.names(dir);
-            let copy =
-                copies.iter().find(|name| name.starts_with("answer-") && name.ends_with(".bin"));
-            let bytes = copy.and_then(|name| disk.bytes(&dir.join(name)));
-            assert_eq!(bytes.as_deref(), Some(ANSWER), "the answer is gone: {copies:?}");
+            for kind in ["answer-", "log-"] {
+                let copy =
+                    copies.iter().find(|name| name.starts_with(kind) && name.ends_with(".bin"));
+                let bytes = copy.and_then(|name| disk.bytes(&dir.join(name)));
+                assert_eq!(bytes.as_deref(), Some(ANSWER), "{kind} is gone: {copies:?}");
+            }
+            let removed = self.seen.removed.as_ref();
+            assert!(removed.is_none_or(|name| !copies.contains(name)), "it is there again");
         }
         spool.close();
     }

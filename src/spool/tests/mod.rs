@@ -12,6 +12,7 @@ mod model;
 mod moving;
 mod operator;
 mod power_loss;
+mod quarantine;
 mod regressions;
 mod reserve;
 mod room;

@@ -9,6 +9,7 @@ mod linux;
 mod path_watch;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+mod socket;
 mod tcp;
 mod token_bucket;
 mod udp;
@@ -86,6 +87,24 @@ impl Frames {
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.buf[start..end])
+    }
+}
+
+/// A stream connection at one moment, as the kernel tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSample {
+    /// Bytes written to the socket so far.
+    pub written: u64,
+    /// Those of them that the peer's kernel has not acknowledged, where that is told.
+    pub queued: Option<u64>,
+    /// What the peer is ready to take, in bytes, where that is told.
+    pub window: Option<u32>,
+}
+
+impl StreamSample {
+    /// Bytes that the peer's kernel has.
+    pub fn taken(&self) -> Option<u64> {
+        Some(self.written - self.queued?.min(self.written))
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! Between the last two lies the *settle* time: a receiver that is being stopped may have
 //! read messages and lose them all the same. A proof therefore counts only once it is at
-//! least `settle` old **and** the receiver was seen alive at that age or later: a connection
-//! was accepted, or the current one was still undisturbed. Life seen earlier does not help,
+//! least `settle` old **and** the receiver was seen alive at that age or later: it answered a
+//! drain, acknowledged something, or a connection has stood undisturbed. Life seen earlier does not help,
 //! since the receiver may have died between it and the end of the settle time. Any abnormal
 //! end before that (a reset, an early close, a refused connection, a timeout) takes written
 //! and proven back to confirmed, and everything from there is sent again.
@@ -71,8 +71,7 @@ impl<P: Copy + Ord> Positions<P> {
         self.proofs.push_back((p, now));
     }
 
-    /// The receiver showed life at `now`: it accepted a connection, or the current connection
-    /// is open and undisturbed.
+    /// The receiver showed life at `now`.
     pub fn alive(&mut self, now: Instant) {
         self.alive = Some(self.alive.map_or(now, |at| at.max(now)));
     }

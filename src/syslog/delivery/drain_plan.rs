@@ -1,14 +1,17 @@
 //! When a connection is to be drained: the cadence at which written becomes proven.
 //!
 //! A drain costs a round trip and a new connection; not draining costs duplicates, since
-//! everything unproven is sent again after an abnormal end. No clock and no socket here.
+//! everything unproven is sent again after an abnormal end. So a connection carries a *quantum*
+//! of bytes: the setting, less where connections break before anything is confirmed, and more
+//! where the path is so long that drains would take over a tenth of the time. No clock and no
+//! socket here.
 
 use std::time::{Duration, Instant};
 
 /// The limits of what may stay unproven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainSettings {
-    /// Drain after this many bytes.
+    /// Drain after this many bytes; after up to [`MOST`] times as many where a drain takes long.
     pub bytes: u64,
     /// Drain this long after the first unproven byte.
     pub every: Duration,
@@ -22,6 +25,11 @@ impl Default for DrainSettings {
         Self { bytes: 16 << 20, every: Duration::from_secs(30), idle: Duration::from_secs(2) }
     }
 }
+
+/// How many times the bytes of the setting a connection carries at most, on long paths.
+pub const MOST: u64 = 16;
+/// How many times longer than a drain takes a connection should carry logs.
+const WORTH: u32 = 12;
 
 /// Confirmations in a row after which more may stay unproven again.
 const GROW_AFTER: u32 = 8;
@@ -37,12 +45,28 @@ pub enum DrainReason {
     Idle,
 }
 
+/// The time that one drain takes, when there is more to send.
+#[derive(Debug, Clone, Copy)]
+enum Cycle {
+    /// None is measured.
+    Idle,
+    /// So long logs had flowed when it began.
+    Draining { flowed: Duration, since: Instant },
+    /// The drain took this, and the next connection is not there yet.
+    Drained { flowed: Duration, took: Duration },
+    /// It is being made.
+    Connecting { flowed: Duration, took: Duration, since: Instant },
+}
+
 /// The cadence of one destination. Starts with nothing unproven.
 #[derive(Debug, Clone)]
 pub struct DrainPlan {
     settings: DrainSettings,
-    /// Bytes after which to drain: at most the setting, less after broken connections.
+    /// Bytes after which to drain: less than the setting after broken connections, more on long
+    /// paths.
     quantum: u64,
+    /// What the present drain interrupts.
+    cycle: Cycle,
     /// Confirmations since the quantum changed.
     successes: u32,
     bytes: u64,
@@ -53,7 +77,14 @@ pub struct DrainPlan {
 impl DrainPlan {
     /// A plan for a new connection.
     pub fn new(settings: DrainSettings) -> Self {
-        Self { settings, quantum: settings.bytes, successes: 0, bytes: 0, span: None }
+        Self {
+            settings,
+            quantum: settings.bytes,
+            cycle: Cycle::Idle,
+            successes: 0,
+            bytes: 0,
+            span: None,
+        }
     }
 
     /// So many bytes were written at `now`.
@@ -76,6 +107,12 @@ impl DrainPlan {
         }
     }
 
+    /// When so little flowed for so long that a drain interrupts nothing; `None` while nothing is
+    /// unproven.
+    pub fn idle_at(&self) -> Option<Instant> {
+        self.span.map(|(_, last)| last + self.settings.idle)
+    }
+
     /// When the next drain is due if nothing more is written (in the past if it already is);
     /// `None` while nothing is unproven.
     pub fn due_at(&self) -> Option<Instant> {
@@ -86,10 +123,69 @@ impl DrainPlan {
         Some((first + self.settings.every).min(last + self.settings.idle))
     }
 
+    /// A drain begins at `now`.
+    pub fn draining(&mut self, now: Instant) {
+        // One that has another reason than bytes interrupts nothing.
+        self.cycle = match self.span {
+            Some((first, _)) if self.bytes >= self.quantum => {
+                Cycle::Draining { flowed: now.saturating_duration_since(first), since: now }
+            }
+            _ => Cycle::Idle,
+        };
+    }
+
+    /// It is complete.
+    pub fn drained(&mut self, now: Instant) {
+        self.cycle = match self.cycle {
+            Cycle::Draining { flowed, since } => {
+                Cycle::Drained { flowed, took: now.saturating_duration_since(since) }
+            }
+            _ => Cycle::Idle,
+        };
+        self.reset();
+    }
+
+    /// The next connection is asked for.
+    pub fn connecting(&mut self, now: Instant) {
+        self.cycle = match self.cycle {
+            Cycle::Drained { flowed, took } => Cycle::Connecting { flowed, took, since: now },
+            _ => Cycle::Idle,
+        };
+    }
+
+    /// It is there: what the drain cost is known.
+    pub fn connected(&mut self, now: Instant) {
+        if let Cycle::Connecting { flowed, took, since } = self.cycle {
+            self.adapt(flowed, took + now.saturating_duration_since(since));
+        }
+        self.cycle = Cycle::Idle;
+    }
+
+    fn adapt(&mut self, flowed: Duration, cost: Duration) {
+        // Less than the setting is what broken connections asked for.
+        if self.quantum < self.settings.bytes {
+            return;
+        }
+        let most = self.settings.bytes.saturating_mul(MOST);
+        if cost * WORTH > flowed {
+            self.quantum = self.quantum.saturating_mul(2).min(most);
+        } else if cost * WORTH * 4 < flowed {
+            self.quantum = (self.quantum / 2).max(self.settings.bytes);
+        }
+    }
+
+    /// Bytes that one connection carries now.
+    pub fn quantum(&self) -> u64 {
+        self.quantum
+    }
+
     /// The confirmed position moved. After some of that in a row connections may carry twice
     /// as much again, up to the setting. A drain alone is no reason: what it proved is void if
     /// the next connection breaks before it has settled.
     pub fn confirmed(&mut self) {
+        if self.quantum >= self.settings.bytes {
+            return;
+        }
         self.successes += 1;
         if self.successes >= GROW_AFTER {
             self.successes = 0;
@@ -104,6 +200,7 @@ impl DrainPlan {
             self.quantum = (self.quantum / 2).max(1);
             self.successes = 0;
         }
+        self.cycle = Cycle::Idle;
         self.reset();
     }
 
@@ -164,6 +261,47 @@ mod tests {
             now += Duration::from_millis(wait);
             prop_assert_eq!(plan.due(now).is_some(), plan.due_at().unwrap() <= now);
         }
+    }
+
+    /// One connection that logs flow on for `flowed` and whose end costs `cost`, in milliseconds.
+    fn cycle(plan: &mut DrainPlan, flowed: u64, cost: u64) -> u64 {
+        let t = Instant::now();
+        let ms = Duration::from_millis;
+        plan.wrote(plan.quantum(), t);
+        assert_eq!(plan.due(t), Some(DrainReason::Bytes));
+        plan.draining(t + ms(flowed));
+        plan.drained(t + ms(flowed + cost / 2));
+        // Waiting for something to send is not what a drain costs.
+        plan.connecting(t + ms(flowed + cost / 2 + 60_000));
+        plan.connected(t + ms(flowed + cost + 60_000));
+        plan.quantum()
+    }
+
+    #[test]
+    fn a_long_path_makes_a_connection_carry_more_and_a_short_one_less_again() {
+        let mut plan = DrainPlan::new(DrainSettings { bytes: 1000, ..DrainSettings::default() });
+        assert_eq!(cycle(&mut plan, 600, 4), 1000, "a cheap drain changes nothing");
+        for quantum in [2000, 4000, 8000, 16_000, 16_000] {
+            assert_eq!(cycle(&mut plan, 600, 300), quantum);
+        }
+        assert_eq!(cycle(&mut plan, 9600, 300), 16_000, "worth its while");
+        for quantum in [8000, 4000, 2000, 1000, 1000] {
+            assert_eq!(cycle(&mut plan, 600, 4), quantum);
+        }
+        plan.wrote(1000, Instant::now());
+        plan.broken();
+        assert_eq!(cycle(&mut plan, 600, 300), 500, "a receiver that breaks gets no more");
+    }
+
+    #[test]
+    fn a_drain_of_an_idle_connection_is_not_measured() {
+        let (t, mut plan) = (Instant::now(), DrainPlan::new(DrainSettings::default()));
+        plan.wrote(100, t);
+        plan.draining(t + s(2));
+        plan.drained(t + s(4));
+        plan.connecting(t + s(4));
+        plan.connected(t + s(9));
+        assert_eq!(plan.quantum(), DrainSettings::default().bytes);
     }
 
     #[test]
