@@ -1,5 +1,6 @@
 //! The relay as a sender: an emulated Log Service that is fed on schedule, and a whole relay.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::{Schedule, TICK};
+use super::scenario::{Scenario, Transport};
 use super::tally;
 use crate::config::{
     ControlSettings, Destination, LogFormat, LogSettings, Settings, Source, SpoolSettings,
@@ -16,6 +18,7 @@ use crate::config::{
 use crate::emulator::sls::{Generator, SlsConfig, SlsEmulator};
 use crate::relay::{Relay, RelayError, status::Counters};
 use crate::sls::{CredentialSource, Credentials, Endpoint};
+use crate::syslog::Proof;
 
 /// Logs in a log group.
 const PER_GROUP: u64 = 50;
@@ -105,8 +108,12 @@ impl Ours {
 }
 
 /// The settings of the loss tables: quick drains, and a second to settle.
-pub(super) fn destination(to: &str) -> anyhow::Result<Destination> {
-    let mut destination = Destination::new(to.parse()?, "torture");
+pub(super) fn destination(scenario: &Scenario, to: SocketAddr) -> anyhow::Result<Destination> {
+    let mut destination = Destination::new(scenario.target(to).parse()?, "torture");
+    if scenario.transport == Transport::TcpWindow {
+        destination.delivery = Proof::Window;
+    }
+    destination.udp_max_rate = 1_000_000;
     destination.timeout = Duration::from_secs(5);
     destination.settle = Duration::from_secs(1);
     destination.drain_every = Duration::from_secs(1);

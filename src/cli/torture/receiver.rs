@@ -56,6 +56,16 @@ impl Receiving {
         }
     }
 
+    /// Where it takes datagrams.
+    pub(super) fn udp(&self) -> anyhow::Result<SocketAddr> {
+        match self {
+            Self::Hostile(receiver) => {
+                receiver.udp_addr().ok_or_else(|| anyhow::anyhow!("the receiver has no port"))
+            }
+            Self::Real(receiver) => Ok(receiver.address()),
+        }
+    }
+
     /// Where it takes LF-delimited frames over TCP.
     pub(super) fn lf(&self) -> anyhow::Result<SocketAddr> {
         match self {

@@ -1,6 +1,7 @@
 //! What can be played: who receives, over what, and what happens to it.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 /// One run: everything that decides what may be lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,7 +16,12 @@ pub(super) struct Scenario {
 /// How messages travel, and what proves their arrival.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Transport {
+    /// TCP; a drain proves.
     TcpDrain,
+    /// TCP; the receiver's window proves.
+    TcpWindow,
+    /// Datagrams; nothing proves.
+    Udp,
 }
 
 /// What stands between the sender and the receiver.
@@ -105,7 +111,16 @@ impl Scenario {
         // nginx answers a half-close at once, whatever the receiver has: a drain proves nothing.
         // HAProxy ends our side cleanly when a receiver dies behind it, and takes the next
         // connection: it looks as if the receiver were well for longer than a settle time.
-        !matches!(self.path, Path::Nginx | Path::Haproxy)
+        !matches!(self.path, Path::Nginx | Path::Haproxy) && self.transport != Transport::Udp
+    }
+
+    /// URL of a destination.
+    pub(super) fn target(&self, address: SocketAddr) -> String {
+        let scheme = match self.transport {
+            Transport::TcpDrain | Transport::TcpWindow => "tcp",
+            Transport::Udp => "udp",
+        };
+        format!("{scheme}://{address}")
     }
 
     /// Whether `pattern` names it: parts of the name between slashes, in any order.
@@ -114,13 +129,25 @@ impl Scenario {
         pattern.split('/').all(|part| name.split('/').any(|own| own == part))
     }
 
+    /// Nothing says to a sender of datagrams that a receiver is slow or stands still, and none
+    /// of them takes all that a sender has.
+    fn suits_datagrams(&self) -> bool {
+        let fault = !matches!(self.fault, Fault::Reset | Fault::AcceptClose | Fault::Deaf);
+        fault && self.path == Path::Direct && self.pace == Pace::Paced
+    }
+
     fn makes_sense(&self) -> bool {
+        if self.transport == Transport::Udp && !self.suits_datagrams() {
+            return false;
+        }
         if self.path != Path::Direct {
-            return matches!(
-                (self.receiver, self.fault),
-                (Kind::Rsyslog, Fault::Term | Fault::Kill | Fault::StopKill)
-                    | (Kind::Hostile, Fault::Slow | Fault::StallKill)
-            );
+            // A window is that of the proxy: such a destination is not to be used through one.
+            return self.transport == Transport::TcpDrain
+                && matches!(
+                    (self.receiver, self.fault),
+                    (Kind::Rsyslog, Fault::Term | Fault::Kill | Fault::StopKill)
+                        | (Kind::Hostile, Fault::Slow | Fault::StallKill)
+                );
         }
         match self.fault {
             Fault::None | Fault::RestartLoop => true,
@@ -138,11 +165,13 @@ impl Scenario {
 }
 
 impl Transport {
-    const ALL: [Self; 1] = [Self::TcpDrain];
+    const ALL: [Self; 3] = [Self::TcpDrain, Self::TcpWindow, Self::Udp];
 
     fn name(self) -> &'static str {
         match self {
             Self::TcpDrain => "tcp-drain",
+            Self::TcpWindow => "tcp-window",
+            Self::Udp => "udp",
         }
     }
 }

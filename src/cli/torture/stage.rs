@@ -9,7 +9,7 @@ use super::ours::{self, Ours};
 use super::peer::{Peer, Who};
 use super::proxy::Proxy;
 use super::receiver::Receiving;
-use super::scenario::{Fault, Pace, Scenario};
+use super::scenario::{Fault, Pace, Scenario, Transport};
 use super::sender::Sender;
 use super::tally::Tally;
 use super::tools::Tools;
@@ -71,15 +71,19 @@ impl Stage {
         let mut receiver =
             Receiving::start(scenario.receiver, &self.tools, &dir.0.join("receiver"), &tally)
                 .await?;
+        if peer.is_some() && scenario.transport != Transport::TcpDrain {
+            return Err(left_out("peers send over plain TCP alone here"));
+        }
         let target = match peer {
             Some(who) if who.sends_lines() => receiver.lf()?,
+            _ if scenario.transport == Transport::Udp => receiver.udp()?,
             _ => receiver.tcp()?,
         };
         let proxy = Proxy::start(scenario.path, &self.tools, &dir.0.join("proxy"), target).await?;
         let target = proxy.as_ref().map_or(target, Proxy::address);
         let mut sender = match peer {
             None => {
-                let destination = ours::destination(&format!("tcp://{target}"))?;
+                let destination = ours::destination(&scenario, target)?;
                 Sender::Ours(Ours::start(&dir.0, destination, schedule).await?)
             }
             Some(who) => {
