@@ -126,6 +126,7 @@ fn written(answer: &[u8], formatter: &mut Formatter, framing: Framing, out: &mut
                 },
                 origin: None,
                 replay: None,
+                severity: None,
             };
             black_box(formatter.format(&line, &mut message).truncated_from);
             framing.append(&message, out);

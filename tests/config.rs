@@ -10,7 +10,7 @@ use std::time::Duration;
 use sls_relay::config::schema::TABLES;
 use sls_relay::config::{self, Loaded, LogFormat, Problems, Start};
 use sls_relay::sls::{CredentialSource, Filter, Provider, Route};
-use sls_relay::syslog::{Format, Framing};
+use sls_relay::syslog::{Format, Framing, Oversize};
 
 /// What the test files have for a secret.
 const SECRET: &str = "wJalrXUtnFEMIhidden";
@@ -108,6 +108,7 @@ fn the_smallest_file_gets_every_default() {
     assert!(destination.zone.is_none() && destination.required);
     assert_eq!(destination.drain_bytes, 16 << 20);
     assert_eq!(destination.udp_max_rate, 2000);
+    assert_eq!((destination.max_message, destination.oversize), (8_096, Oversize::Shrink));
     assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Text));
 }
 

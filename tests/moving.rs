@@ -34,7 +34,7 @@ impl Relay {
              [[source]]\nendpoint = \"{}\"\nproject = \"{}\"\nlogstore = \"{}\"\n\
              consumer_group = \"{GROUP}\"\naccess_key_id = \"{}\"\naccess_key_secret = \"{}\"\n\
              idle_poll = \"100 ms\"\nheartbeat_interval = \"1 s\"\ngroup_timeout = \"5 s\"\n\
-             [[destination]]\nto = \"tcp://{}\"\nsettle = \"100 ms\"\ndrain_idle = \"100 ms\"\n",
+             [[destination]]\nto = \"tcp://{}\"\nmax_message = 200000\nsettle = \"100 ms\"\ndrain_idle = \"100 ms\"\n",
             source.endpoint,
             source.project,
             source.logstore,

@@ -23,7 +23,7 @@ fn configuration(ends: &Ends, dir: &Path, spool: &Path) -> PathBuf {
          [[source]]\nendpoint = \"{}\"\nproject = \"{}\"\nlogstore = \"{}\"\n\
          consumer_group = \"{GROUP}\"\naccess_key_id = \"{}\"\naccess_key_secret = \"{}\"\n\
          idle_poll = \"200 ms\"\n\
-         [[destination]]\nto = \"tcp://{}\"\nsettle = \"100 ms\"\ndrain_idle = \"200 ms\"\n",
+         [[destination]]\nto = \"tcp://{}\"\nmax_message = 200000\nsettle = \"100 ms\"\ndrain_idle = \"200 ms\"\n",
         source.endpoint,
         source.project,
         source.logstore,

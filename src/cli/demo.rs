@@ -25,6 +25,7 @@ use crate::emulator::workload::Workload;
 use crate::relay::Relay;
 use crate::sls::{CredentialSource, Credentials, Endpoint};
 use crate::syslog::Target;
+use crate::syslog::size::MAX_STREAM;
 use crate::telemetry;
 
 #[derive(Args, Debug)]
@@ -226,6 +227,8 @@ fn destination(to: &str) -> anyhow::Result<Destination> {
     destination.settle = Duration::from_secs(1);
     destination.drain_idle = Duration::from_millis(500);
     destination.drain_bytes = 2 << 20;
+    // What arrives is compared whole.
+    destination.max_message = MAX_STREAM;
     Ok(destination)
 }
 

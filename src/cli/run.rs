@@ -106,7 +106,7 @@ async fn relay(settings: Settings, ends: bool) -> Result<(), RelayError> {
     let configured = Configured::new(&settings.destinations, &settings.sources);
     let relay = Relay::start(settings).await?;
     // After the spool's lock: nobody else with this spool can take the socket.
-    let daemon = Daemon::new(relay.spool(), configured);
+    let daemon = Daemon::new(relay.spool(), configured, relay.counters());
     let control = serve(&socket, daemon, stop.clone());
     let signalled = stop.clone();
     if ends {

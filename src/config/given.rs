@@ -24,9 +24,10 @@ pub(super) struct Given {
     pub(super) value: Value,
 }
 
-/// A scalar of the kind its key takes.
+/// What was written, of the kind its key takes.
 pub(super) enum Value {
     Text(String),
+    Texts(Vec<String>),
     Number(i128),
     Flag(bool),
     /// Something that was reported already.

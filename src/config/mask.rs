@@ -117,7 +117,7 @@ impl Sight {
     fn of(key: &str) -> Self {
         match known(key) {
             None | Some(Kind::Secret) => Self::Hidden,
-            Some(Kind::Address) => Self::Address,
+            Some(Kind::Address | Kind::Addresses) => Self::Address,
             Some(_) => Self::Shown,
         }
     }

@@ -10,6 +10,7 @@ mod credentials;
 mod destination;
 mod environment;
 mod given;
+mod log_filter;
 mod mask;
 mod nearest;
 mod network;
@@ -29,6 +30,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 pub use environment::{SampleFlags, from_environment};
+pub use log_filter::{LogFilter, LogTest, SeverityField, Value};
 pub use report::Problems;
 pub use settings::{
     Checkpoint, ControlSettings, Destination, Handover, LocalSettings, LogFormat, LogSettings,

@@ -183,7 +183,7 @@ impl Walk {
     }
 
     fn value(&mut self, schema: &Table, key: &Key, value: &Spanned<DeValue<'_>>) -> Value {
-        match scalar(&key.kind, value.get_ref()) {
+        match taken(&key.kind, value.get_ref()) {
             Some(value) => value,
             None => {
                 let mut report = Report::problem(
@@ -203,7 +203,7 @@ impl Walk {
 }
 
 /// The value if it is of the kind.
-fn scalar(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
+fn taken(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
     let number = |digits: &toml::de::DeInteger<'_>| {
         i128::from_str_radix(digits.as_str(), digits.radix()).ok()
     };
@@ -216,7 +216,11 @@ fn scalar(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             number(digits).map(|number| Value::Text(number.to_string()))
         }
         (Kind::TextOrTime, DeValue::Datetime(time)) => Some(Value::Text(time.to_string())),
-        (Kind::Flag | Kind::Number(_), _) => None,
+        (Kind::Addresses | Kind::Texts, DeValue::Array(array)) => {
+            let text = |one: &Spanned<DeValue<'_>>| one.get_ref().as_str().map(str::to_owned);
+            array.iter().map(text).collect::<Option<_>>().map(Value::Texts)
+        }
+        (Kind::Flag | Kind::Number(_) | Kind::Addresses | Kind::Texts, _) => None,
         (_, DeValue::String(text)) => Some(Value::Text(text.clone().into_owned())),
         _ => None,
     }

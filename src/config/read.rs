@@ -112,6 +112,33 @@ impl<'a> Reader<'a> {
         number.map_err(|error| self.invalid(key, error))
     }
 
+    /// A number of bytes, where one is written.
+    pub(super) fn optional_size(&mut self, name: &'static str) -> Read<Option<u64>> {
+        if self.table.has(name) { self.size(name).map(Some) } else { Ok(None) }
+    }
+
+    /// A whole number, where one is written.
+    pub(super) fn optional_number(&mut self, name: &'static str) -> Read<Option<u32>> {
+        if self.table.has(name) { self.number(name).map(Some) } else { Ok(None) }
+    }
+
+    /// A list of strings that `parse` understands, each; none where nothing is written.
+    pub(super) fn list<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Read<Vec<T>> {
+        let key = self.key(name);
+        match self.table.values.get(name).map(|given| &given.value) {
+            None => Ok(Vec::new()),
+            Some(Value::Texts(texts)) => {
+                let parsed = texts.iter().map(|text| parse(text)).collect::<Result<_, _>>();
+                parsed.map_err(|error| self.invalid(key, error.to_string()))
+            }
+            Some(_) => Err(Reported),
+        }
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&mut self, name: &'static str) -> Read<bool> {
         let key = self.key(name);

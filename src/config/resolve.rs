@@ -10,8 +10,8 @@ use super::read::{Read, Reader, Reported};
 use super::report::{Place, Report};
 use super::schema::TABLES;
 use super::settings::{
-    ControlSettings, Destination, LocalSettings, LogFormat, LogSettings, Settings, Source,
-    SpoolSettings,
+    Checkpoint, ControlSettings, Destination, LocalSettings, LogFormat, LogSettings, Settings,
+    Source, SpoolSettings,
 };
 use super::source::{Resolved, source};
 use super::spool_key;
@@ -33,13 +33,11 @@ pub(super) fn resolve(
     let default_log = GivenTable::new(&TABLES[3], Place::Nowhere);
     let log = log(named("log").first().copied().unwrap_or(&default_log), reports);
     let LocalSettings { spool, control } = local?;
-    Some(Settings {
-        spool,
-        control,
-        sources: sources.ok()?,
-        destinations: destinations.ok()?,
-        log: log.ok()?,
-    })
+    let (sources, destinations) = (sources.ok()?, destinations.ok()?);
+    if destinations.iter().all(|destination| !destination.required) {
+        report_nothing_required(&named("source"), &named("destination"), &sources, reports);
+    }
+    Some(Settings { spool, control, sources, destinations, log: log.ok()? })
 }
 
 /// The `[spool]` and `[control]` tables alone, unless a problem was reported. With `try_keys` a
@@ -166,6 +164,26 @@ fn report_duplicate_names(tables: &[&GivenTable], reports: &mut Vec<Report>) {
             ),
             None => seen.push((name, place)),
         }
+    }
+}
+
+/// A checkpoint that follows delivery follows the destinations that are required.
+fn report_nothing_required(
+    tables: &[&GivenTable],
+    destinations: &[&GivenTable],
+    sources: &[Source],
+    reports: &mut Vec<Report>,
+) {
+    for (table, source) in tables.iter().zip(sources) {
+        if source.checkpoint != Checkpoint::Delivered {
+            continue;
+        }
+        let title = "`checkpoint = \"delivered\"` needs a destination that is required";
+        let report = Report::problem("config.nothing_required", title)
+            .at(&table.place_of("checkpoint"), "this waits for the required destinations");
+        let places = destinations.iter().map(|table| table.place_of("required"));
+        let report = places.fold(report, |report, place| report.at(&place, "not this one"));
+        reports.push(report.help("write required = true at one of them, or leave checkpoint out"));
     }
 }
 

@@ -44,8 +44,12 @@ pub enum Kind {
     TextOrTime,
     /// A string; what stands before an `@` in it is never shown.
     Address,
+    /// A list of such strings; there may be none in it.
+    Addresses,
     /// A string that is never shown.
     Secret,
+    /// A list of strings; there may be none in it.
+    Texts,
     /// A path.
     Path,
     /// Bytes within limits: an integer, or a string such as `"10 GiB"`.
@@ -104,8 +108,10 @@ impl Kind {
     pub fn expected(&self) -> &'static str {
         match self {
             Self::Text | Self::Address | Self::Secret => "a string",
+            Self::Addresses => "a list of strings",
             Self::TextOrNumber => "a string or a number",
             Self::TextOrTime => "a string or a time",
+            Self::Texts => "a list of strings",
             Self::Path => "a path as a string",
             Self::Size(_) => "a size as a string, or a number of bytes",
             Self::Span(_) => "a time span as a string",
@@ -323,9 +329,9 @@ static DESTINATION: &[Key] = &[
     text(
         "framing",
         Derived("octet-counting; lf for format \"sample\""),
-        "How messages are set apart on tcp://: octet-counting or lf.",
+        "How messages are set apart on tcp://: octet-counting, lf or nul.",
     ),
-    text("format", Text("rfc5424"), "Format of messages: rfc5424 or sample."),
+    text("format", Text("rfc5424"), "Format of messages: rfc5424, json or sample."),
     text("separator", Text("||"), "What stands between two key=value pairs."),
     Key {
         name: "facility",
@@ -347,7 +353,44 @@ static DESTINATION: &[Key] = &[
         name: "required",
         kind: Kind::Flag,
         default: Text("true"),
-        doc: "Whether logs stay in the spool until this destination has them.",
+        doc: "Whether logs stay in the spool until this destination has them, however full it gets.",
+    },
+    Key {
+        name: "start",
+        kind: Kind::TextOrTime,
+        default: Derived("now; oldest for the first destinations of a spool"),
+        doc: "Where a destination new to the spool starts: now, oldest, or a time (RFC 3339).",
+    },
+    Key {
+        name: "failover",
+        kind: Kind::Addresses,
+        default: Absent,
+        doc: "Receivers to go to, in this order, while the one in `to` does not work.",
+    },
+    span(
+        "failback_after",
+        SECOND,
+        24 * HOUR,
+        "5 min",
+        "How long the receiver in `to` is reachable before logs go to it again.",
+    ),
+    Key {
+        name: "max_logs_per_second",
+        kind: Kind::Number(1..=10_000_000),
+        default: Absent,
+        doc: "Most logs a second.",
+    },
+    Key {
+        name: "max_bytes_per_second",
+        kind: Kind::Size(1024..=u64::MAX),
+        default: Absent,
+        doc: "Most bytes a second.",
+    },
+    Key {
+        name: "catch_up_logs_per_second",
+        kind: Kind::Number(1..=10_000_000),
+        default: Absent,
+        doc: "Most logs a second of those that waited out an outage or a stop of the relay.",
     },
     span("timeout", 100, HOUR, "10 s", "Time for a connection attempt, and for a drain's answer."),
     text(
@@ -389,6 +432,31 @@ static DESTINATION: &[Key] = &[
         default: Text("2000"),
         doc: "Most messages a second (udp://).",
     },
+    Key {
+        name: "max_message",
+        kind: Kind::TextOrNumber,
+        default: Text("rsyslog"),
+        doc: "Longest message: a size, or rfc5424, rsyslog, syslog-ng, qradar, udp-mtu, rfc5426-v4 or -v6.",
+    },
+    text(
+        "oversize",
+        Text("shrink"),
+        "What becomes of a longer message: shrink, truncate, split or quarantine.",
+    ),
+    Key {
+        name: "where",
+        kind: Kind::Texts,
+        default: Absent,
+        doc: "Which logs it gets: NAME=VALUE, NAME~TEXT or NAME, ! before one for not; all must hold.",
+    },
+    text("severity_field", Absent, "Field that the severity follows from, by severity_map."),
+    Key {
+        name: "severity_map",
+        kind: Kind::Texts,
+        default: Absent,
+        doc: "What values of severity_field mean, such as \"block=warning\"; others mean `severity`.",
+    },
+    text("severity_at_least", Absent, "Leaves out logs less grave than this, by severity_field."),
 ];
 
 static LOG: &[Key] = &[

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::log_filter::LogFilter;
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
-use crate::spool::Retention;
+use crate::spool::{Retention, StartAt};
 use crate::syslog::{
-    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, Proof, Scheme, Severity,
-    Target,
+    Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, Oversize,
+    PacingSettings, Proof, Scheme, Severity, Target,
 };
 
 /// Everything the relay needs to run.
@@ -241,6 +242,14 @@ pub struct Destination {
     pub zone: Option<jiff::tz::TimeZone>,
     /// Whether its position holds the spool.
     pub required: bool,
+    /// Where it starts when the spool does not know it.
+    pub start: StartAt,
+    /// Where to go, in this order, while [`Self::target`] does not work; of the same scheme.
+    pub failover: Vec<Target>,
+    /// How long [`Self::target`] is reachable before logs go to it again.
+    pub failback_after: Duration,
+    /// How fast it gets logs.
+    pub pacing: PacingSettings,
     /// Time for one connection attempt, and for the answer to a drain.
     pub timeout: Duration,
     /// What is to prove that logs were read, on a stream.
@@ -261,6 +270,12 @@ pub struct Destination {
     pub drain_idle: Duration,
     /// Messages a second on UDP.
     pub udp_max_rate: u32,
+    /// Longest message in octets, without its framing.
+    pub max_message: usize,
+    /// What becomes of a longer one.
+    pub oversize: Oversize,
+    /// Which logs it gets, and how grave each is.
+    pub filter: LogFilter,
 }
 
 impl Destination {
@@ -279,6 +294,10 @@ impl Destination {
             sd_id: "sls@32473".to_owned(),
             zone: None,
             required: true,
+            start: StartAt::default(),
+            failover: Vec::new(),
+            failback_after: Duration::from_secs(300),
+            pacing: PacingSettings::default(),
             timeout: Duration::from_secs(10),
             delivery: Proof::Drain,
             assurance: Assurance::Best,
@@ -289,6 +308,9 @@ impl Destination {
             drain_bytes: 16 << 20,
             drain_idle: Duration::from_secs(2),
             udp_max_rate: 2000,
+            max_message: 8_096,
+            oversize: Oversize::Shrink,
+            filter: LogFilter::default(),
         }
     }
 }

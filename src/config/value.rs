@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::nearest::nearest;
 use super::settings::Start;
+use crate::spool::StartAt;
 
 const UNITS: [(&str, u64); 9] = [
     ("B", 1),
@@ -101,6 +102,20 @@ pub(super) fn start(text: &str) -> Result<Start, String> {
         _ => text.parse().map(Start::Time).map_err(|_| {
             format!("{text:?} is none of begin, end and a time such as 2026-01-31T08:00:00Z")
         }),
+    }
+}
+
+/// Reads where a destination starts: `now`, `oldest`, or a time with its zone.
+pub(super) fn start_at(text: &str) -> Result<StartAt, String> {
+    match text {
+        "now" => Ok(StartAt::Now),
+        "oldest" => Ok(StartAt::Oldest),
+        _ => {
+            let time = text.parse::<jiff::Timestamp>();
+            time.map(|time| StartAt::Received(time.as_millisecond())).map_err(|_| {
+                format!("{text:?} is none of now, oldest and a time such as 2026-01-31T08:00:00Z")
+            })
+        }
     }
 }
 
@@ -258,6 +273,17 @@ mod tests {
             assert!(level(text).is_err(), "{text:?}");
         }
         assert_eq!(level("inof").unwrap_err(), "did you mean \"info\"?");
+    }
+
+    #[test]
+    fn a_destination_starts_at_a_word_or_a_time_with_its_zone() {
+        assert_eq!(start_at("now"), Ok(StartAt::Now));
+        assert_eq!(start_at("oldest"), Ok(StartAt::Oldest));
+        let time = StartAt::Received(1_769_846_400_000);
+        assert_eq!(start_at("2026-01-31T16:00:00+08:00"), Ok(time));
+        for text in ["", "Now", "begin", "2026-01-31", "2026-01-31T08:00:00"] {
+            assert!(start_at(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

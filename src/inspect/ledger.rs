@@ -1,28 +1,31 @@
 //! `Gaps` and the quarantine: what the spool's ledger and the copies beside it tell.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::{Output, send, send_bytes};
+use super::{Output, logs, send, send_bytes};
 use crate::spool::inspect::Inspection;
+use crate::spool::{QUARANTINE_SENT, QUARANTINED_LOG, is_quarantined_log};
 
 /// What of the ledger is about logs.
-const ABOUT_LOGS: [&str; 7] = [
+const ABOUT_LOGS: [&str; 9] = [
     "gap",
     "unreadable answer",
     "unreadable batch",
     "damage",
+    QUARANTINED_LOG,
     "unformattable",
     "refetch gone",
     "dropped",
+    "gave way",
 ];
 
 /// What makes two lines tell the same: one is written before what it tells is durable, and
 /// once more after a crash in between.
-const SAME: [&str; 8] =
-    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index"];
+const SAME: [&str; 9] =
+    ["what", "source", "shard", "cursor", "segment", "from", "destination", "index", "first_seq"];
 
 /// The lines about logs, each once.
 pub(super) fn gaps(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Error> {
@@ -37,8 +40,9 @@ pub(super) fn gaps(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Er
 pub(super) fn list(spool: &Inspection, out: &mut dyn Output) -> Result<Value, Error> {
     let ledger = spool.ledger()?;
     let copies = spool.quarantine()?;
+    let told = told(&ledger);
     for (name, bytes) in &copies {
-        send(out, &describe(name, *bytes, &ledger))?;
+        send(out, &describe(name, *bytes, &told))?;
     }
     Ok(json!({ "copies": copies.len() }))
 }
@@ -56,7 +60,12 @@ pub(super) fn show(
         return Err(Error::NoCopy { name: name.to_owned() });
     };
     if !raw {
-        send(out, &describe(name, bytes, &spool.ledger()?))?;
+        let mut about = describe(name, bytes, &told(&spool.ledger()?));
+        if is_quarantined_log(name) {
+            let log = logs::only(&spool.copy_of(name)?);
+            about["log"] = log.unwrap_or_else(|why| json!({ "undecodable": why }));
+        }
+        send(out, &about)?;
         return Ok(json!({ "bytes": bytes }));
     }
     if let Some(content) = spool.decrypted(name)? {
@@ -78,14 +87,33 @@ pub(super) fn show(
     Ok(json!({ "bytes": at }))
 }
 
-fn describe(name: &str, bytes: u64, ledger: &[Value]) -> Value {
-    let copy = format!("quarantine/{name}");
-    let told = ledger.iter().rev().find(|line| line["copy"] == copy);
-    json!({ "name": name, "bytes": bytes, "told": told })
+/// The last line about each copy, by its name.
+pub fn told(ledger: &[Value]) -> HashMap<&str, &Value> {
+    let named = ledger.iter().filter_map(|line| {
+        let name = line["copy"].as_str()?.strip_prefix("quarantine/")?;
+        Some((name, line))
+    });
+    named.collect()
 }
 
-/// The lines about logs, each once.
-pub(super) fn of_logs(lines: Vec<Value>) -> Vec<Value> {
+fn describe(name: &str, bytes: u64, told: &HashMap<&str, &Value>) -> Value {
+    json!({ "name": name, "bytes": bytes, "told": told.get(name) })
+}
+
+/// The lines about logs, each once, but for logs that were sent out of the quarantine since.
+pub(super) fn of_logs(mut lines: Vec<Value>) -> Vec<Value> {
+    let mut sent = HashSet::new();
+    let mut missing = |line: &Value| {
+        if line["what"] == QUARANTINE_SENT {
+            let names = line["copies"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            sent.extend(names.map(|name| format!("quarantine/{name}")));
+        }
+        !line["copy"].as_str().is_some_and(|copy| sent.contains(copy))
+    };
+    // From the end: a log that was put there again after it was sent is missing.
+    lines.reverse();
+    lines.retain(&mut missing);
+    lines.reverse();
     let mut seen = HashSet::new();
     let about_logs =
         |line: &Value| line["what"].as_str().is_some_and(|what| ABOUT_LOGS.contains(&what));
@@ -102,6 +130,8 @@ mod tests {
         let gap = |shard: u32, at: &str| json!({"what": "gap", "source": "s", "shard": shard, "cursor": "c", "at": at});
         let other = json!({"what": "forget destination", "destination": "d"});
         let damage = |from: u64| json!({"what": "damage", "segment": 1, "from": from});
+        let gave_way =
+            |first: u64| json!({"what": "gave way", "destination": "d", "first_seq": first});
         let lines = vec![
             gap(0, "first"),
             other,
@@ -109,9 +139,22 @@ mod tests {
             gap(1, "first"),
             damage(8),
             damage(9),
+            gave_way(0),
+            gave_way(4),
+            gave_way(4),
             json!({}),
         ];
         let left = of_logs(lines);
-        assert_eq!(left, [gap(0, "first"), gap(1, "first"), damage(8), damage(9)]);
+        let told = [gap(0, "first"), gap(1, "first"), damage(8), damage(9)];
+        assert_eq!(left[..4], told);
+        assert_eq!(left[4..], [gave_way(0), gave_way(4)], "each loss of one destination");
+    }
+
+    #[test]
+    fn a_log_that_was_sent_out_of_the_quarantine_is_missing_only_if_it_came_back() {
+        let kept = |log: u32, at: &str| json!({"what": QUARANTINED_LOG, "index": log, "copy": format!("quarantine/log-{log}"), "at": at});
+        let sent = json!({"what": QUARANTINE_SENT, "copies": ["log-1", "log-2"]});
+        let lines = vec![kept(1, "a"), kept(2, "b"), kept(3, "c"), sent, kept(2, "d")];
+        assert_eq!(of_logs(lines), [kept(3, "c"), kept(2, "d")]);
     }
 }

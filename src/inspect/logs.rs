@@ -42,27 +42,51 @@ impl LogAt<'_> {
 
     /// Keys and values: topic and source where the writer set them, tags, fields.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        [(&b"__topic__"[..], self.topic), (b"__source__", self.source)]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .chain(self.tags.iter().map(|(key, value)| (&key[..], *value)))
-            .chain(self.log.fields())
+        of_group(self.topic, self.source, self.tags).chain(self.log.fields())
     }
 
     /// The log as it travels.
     pub(super) fn to_json(&self) -> Value {
-        let fields: Vec<Value> = self
-            .pairs()
-            .map(|(key, value)| json!([Octets::to_json(key), Octets::to_json(value)]))
-            .collect();
         json!({
             "seq": self.header.seq, "index": self.index,
             "source": self.header.key.source, "shard": self.header.key.shard,
             "cursor": self.cursor.map_or(&*self.header.cursor, Cursor::as_str),
             "group_index": self.group_index,
-            "time": self.log.time, "time_ns": self.log.time_ns, "fields": fields,
+            "time": self.log.time, "time_ns": self.log.time_ns, "fields": fields(self.pairs()),
         })
     }
+}
+
+/// The only log of a copy in the quarantine: its time and fields.
+///
+/// # Errors
+/// Why there is none to show, in words.
+pub(super) fn only(raw: &[u8]) -> Result<Value, String> {
+    walk::summary(raw).map_err(|error| crate::relay::chain(&error))?;
+    let found = walk::groups(raw).flatten().find_map(|group| Some((group, group.logs().next()?)));
+    let (group, log) = found.ok_or("it holds no log")?;
+    let tags = tags(&group);
+    let pairs = of_group(group.topic, group.source, &tags).chain(log.fields());
+    Ok(json!({ "time": log.time, "time_ns": log.time_ns, "fields": fields(pairs) }))
+}
+
+fn of_group<'a>(
+    topic: &'a [u8],
+    source: &'a [u8],
+    tags: &'a [(Vec<u8>, &'a [u8])],
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    [(&b"__topic__"[..], topic), (b"__source__", source)]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .chain(tags.iter().map(|(key, value)| (&key[..], *value)))
+}
+
+fn tags<'a>(group: &walk::Group<'a>) -> Vec<(Vec<u8>, &'a [u8])> {
+    group.tags().map(|(key, value)| ([b"__tag__:", key].concat(), value)).collect()
+}
+
+fn fields<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<Value> {
+    pairs.map(|(key, value)| json!([Octets::to_json(key), Octets::to_json(value)])).collect()
 }
 
 /// Nanoseconds of a second.
@@ -94,8 +118,7 @@ pub(super) fn each<E>(
 ) -> Result<(), E> {
     let mut index = 0;
     for (number, group) in (0..).zip(walk::groups(raw).map_while(Result::ok)) {
-        let tags: Vec<(Vec<u8>, &[u8])> =
-            group.tags().map(|(key, value)| ([b"__tag__:", key].concat(), value)).collect();
+        let tags = tags(&group);
         let first = header.first_group_cursor;
         let cursor = first.map(|first| Cursor::from_number(first.wrapping_add(u64::from(number))));
         for (group_index, log) in (0..).zip(group.logs()) {

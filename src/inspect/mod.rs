@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 pub use chosen::{Chosen, Part, Run, Whole, choose, choose_logs};
 pub use error::Error;
 pub use filter::logstore;
+pub use ledger::told;
 pub use octets::Octets;
 pub use pass::describe as damage;
 pub use question::{By, Clock, FieldTest, Only, Question, Selection};

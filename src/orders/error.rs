@@ -68,6 +68,41 @@ pub enum Error {
     /// The replay cannot go on.
     #[error("the replay ended early")]
     Replay(#[source] io::Error),
+    /// A copy that is no single log.
+    #[error(
+        "{name:?} is a copy of what could not be read, which cannot be sent; what SLS still has of it is pulled again by `sls-relay spool repair --refetch --reason TEXT`, and `sls-relay spool quarantine show {name} --raw` prints its bytes"
+    )]
+    NotALog {
+        /// Its name.
+        name: String,
+    },
+    /// There is nothing to send.
+    #[error(
+        "the quarantine holds no single log; `sls-relay spool quarantine list` shows what it holds"
+    )]
+    NoLogs,
+    /// The line about a log is missing.
+    #[error(
+        "the spool's ledger does not tell where the log {name:?} came from and who was to get it, so it cannot be sent; `sls-relay spool quarantine show {name}` prints it"
+    )]
+    Untold {
+        /// Its name.
+        name: String,
+    },
+    /// The destination of a log is not configured any more.
+    #[error(
+        "a log in the quarantine was for {name:?}, which is not configured any more; send it to another: --to {}",
+        known.join(" or --to ")
+    )]
+    DestinationGone {
+        /// Its name.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Logs of the quarantine are being sent already.
+    #[error("logs of the quarantine are being sent already; wait until that has ended")]
+    Retrying,
     /// A refetch runs already.
     #[error("a refetch runs already; wait until it has ended")]
     Refetching,
@@ -135,6 +170,11 @@ impl Error {
             Self::WhichDestination { .. } => "order.which_destination",
             Self::NothingDelivered { .. } => "order.nothing_delivered",
             Self::Replay(_) => "order.replay",
+            Self::NotALog { .. } => "order.not_a_log",
+            Self::NoLogs => "order.no_logs",
+            Self::Untold { .. } => "order.untold_log",
+            Self::DestinationGone { .. } => "order.destination_gone",
+            Self::Retrying => "order.retrying",
             Self::Refetching => "order.refetching",
             Self::Importing => "order.importing",
             Self::NoSource { .. } => "order.no_source",

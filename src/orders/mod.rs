@@ -8,6 +8,7 @@
 mod batches;
 mod error;
 mod import;
+mod quarantine;
 mod refetch;
 mod resend;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use error::Error;
+pub use quarantine::Copies;
 
 use crate::config::{Destination, Source};
 use crate::inspect::{Output, Selection};
@@ -68,6 +70,26 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// Let go of copies in the quarantine.
+    QuarantineDrop {
+        /// Which.
+        copies: Copies,
+        /// Why.
+        reason: String,
+    },
+    /// Send single logs out of the quarantine, marked as a replay. What is confirmed leaves it.
+    QuarantineRetry {
+        /// Which.
+        copies: Copies,
+        /// Name of a destination in place of those that did not get them.
+        #[serde(default)]
+        to: Option<String>,
+        /// Logs a second at most.
+        #[serde(default)]
+        rate: Option<std::num::NonZeroU32>,
+        /// Why.
+        reason: String,
+    },
     /// Pull from SLS again what damage of the spool took. Consumes nothing and moves no
     /// checkpoint.
     Refetch {
@@ -104,6 +126,8 @@ pub struct Configured {
     refetching: Mutex<()>,
     /// Held while an export is brought in.
     importing: Mutex<()>,
+    /// Held while logs of the quarantine are sent.
+    retrying: Mutex<()>,
 }
 
 impl Configured {
@@ -141,6 +165,10 @@ pub fn obey(
             let to = resend::destination(destinations, to.as_deref())?;
             resend::replay(&audit, selection, to, *rate, out)
         }
+        Order::QuarantineDrop { copies, .. } => quarantine::discard(&audit, copies),
+        Order::QuarantineRetry { copies, to, rate, .. } => {
+            quarantine::retry(&audit, configured, copies, to.as_deref(), *rate, out)
+        }
         Order::Refetch { .. } => refetch::refetch(&audit, configured, out),
         Order::Import { path, .. } => import::import(&audit, configured, path, out),
     }
@@ -154,6 +182,8 @@ impl Order {
             | Self::Drop { reason, .. }
             | Self::Forget { reason, .. }
             | Self::Replay { reason, .. }
+            | Self::QuarantineDrop { reason, .. }
+            | Self::QuarantineRetry { reason, .. }
             | Self::Import { reason, .. }
             | Self::Refetch { reason } => reason,
         }

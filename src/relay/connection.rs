@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Destination;
 use crate::syslog::delivery::WindowEstimate;
 use crate::syslog::transport::{TcpConnection, TcpSettings, UdpConnection, UdpSettings};
-use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError};
+use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError, Target};
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -20,8 +20,11 @@ enum Transport {
 }
 
 impl Connection {
-    pub(crate) async fn open(destination: &Destination) -> Result<Self, SendError> {
-        let target = &destination.target;
+    /// Connects to one of the receivers of `destination`.
+    pub(crate) async fn open(
+        destination: &Destination,
+        target: &Target,
+    ) -> Result<Self, SendError> {
         let transport = match target.scheme {
             Scheme::Tcp => {
                 let settings = TcpSettings {

@@ -12,24 +12,25 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::backoff::{Outage, Say};
 use super::feed::Feed;
+use super::filter;
 use super::kept::Kept;
+use super::messages;
 use super::notice::is_notice;
 use super::poison::{self, Found};
 use super::replay::Replay;
 use super::status::{DestinationCounters, add};
 use crate::config::Destination;
 use crate::sls::{self, Cursor, body, walk};
-use crate::spool::{self, BatchHeader, Item, Origin, Position, Reader, Spool, StoredBatch};
+use crate::spool::{self, BatchHeader, Item, Position, Reader, Spool, StoredBatch};
 use crate::syslog::delivery::Room;
-use crate::syslog::{
-    FormatSettings, Formatted, Formatter, Frames, Framing, Identity, LogLine, Scheme,
-    SettingsError, Severity,
-};
+use crate::syslog::{Formatted, Formatter, Frames, Framing, Identity, LogLine, Outcome};
 
 /// Bytes of one chunk: what is written with one call.
 pub(crate) const CHUNK: usize = 64 << 10;
 /// Pause after which the spool's files are let go of.
 const RELEASE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+/// Octets of a message whose memory is not kept for the next one.
+const LARGE: usize = 1 << 20;
 /// Chunks made ahead.
 const AHEAD: usize = 8;
 
@@ -76,9 +77,9 @@ pub(super) fn spawn_with(
     let burst = feed.replay.as_ref().map_or(u32::MAX, |replay| replay.burst());
     let runtime = tokio::runtime::Handle::current();
     let encoder = Encoder {
-        formatter: formatter(&destination, destination.severity).map_err(std::io::Error::other)?,
-        notices: formatter(&destination, NOTICE).map_err(std::io::Error::other)?,
-        framing: framing(&destination),
+        formatter: messages::logs(&destination).map_err(std::io::Error::other)?,
+        notices: messages::notices(&destination).map_err(std::io::Error::other)?,
+        framing: messages::framing(&destination),
         format,
         spool: feed.spool,
         replay: feed.replay,
@@ -90,6 +91,7 @@ pub(super) fn spawn_with(
         most_logs: room.logs.min(burst),
         first: None,
         raw: Vec::new(),
+        message: Vec::new(),
         since: Instant::now(),
         logs: 0,
         at: from.position.seq,
@@ -116,6 +118,8 @@ struct Encoder {
     /// The first log of the chunk that is being made.
     first: Option<Mark>,
     raw: Vec<u8>,
+    /// The messages of one log.
+    message: Vec<u8>,
     /// When this encoder began, and the logs it has sent since.
     since: Instant,
     logs: u64,
@@ -126,8 +130,13 @@ struct Encoder {
 /// The sender does not want any more.
 struct Done;
 
-/// The formatter panicked.
-struct Unformattable;
+/// Why a log has no message.
+enum NotSent {
+    /// The formatter panicked.
+    Unformattable,
+    /// It is longer than the limit, and the destination wants none of it then.
+    TooLong { length: usize, limit: usize },
+}
 
 pub(super) type Format = fn(&mut Formatter, &LogLine<'_>, &mut Vec<u8>) -> Formatted;
 
@@ -218,10 +227,10 @@ impl Encoder {
 
     fn walk(&mut self, header: &BatchHeader, raw: &[u8]) -> Result<(), Done> {
         let skip = if header.seq == self.from.position.seq { self.from.position.index } else { 0 };
-        let project = source_name(header);
+        let project = messages::source_name(header);
         let replay = self.replay.clone();
         let replay = replay.as_ref().map(|replay| replay.id());
-        let origin = replay.map_or_else(|| origin(header), |_| Some("replay"));
+        let origin = replay.map_or_else(|| messages::origin(header), |_| Some("replay"));
         let mut frames = Frames::default();
         let (mut index, mut tags, mut fields) = (0, Vec::new(), Vec::new());
         let wanted = self.replay.as_ref().and_then(|replay| replay.wanted(header, raw));
@@ -240,7 +249,7 @@ impl Encoder {
                 let last = index == header.logs;
                 fields.clear();
                 fields.extend(log.fields());
-                let line = LogLine {
+                let mut line = LogLine {
                     time: log.time,
                     time_ns: log.time_ns,
                     topic: group.topic,
@@ -256,15 +265,26 @@ impl Encoder {
                     },
                     origin,
                     replay,
+                    severity: None,
                 };
                 if wanted.as_ref().is_some_and(|some| some.binary_search(&(index - 1)).is_err()) {
                     continue;
                 }
                 let notice = self.kept().is_none() && is_notice(header, group.topic);
-                if self.append(&line, notice, &mut frames).is_err() {
+                // What the relay itself has to say is told to everybody.
+                if !notice {
+                    let usual = self.destination.severity;
+                    let severity = filter::severity(&self.destination.filter, &line, usual);
+                    if severity.is_none() {
+                        add(&self.counters.filtered, 1);
+                        continue;
+                    }
+                    line.severity = severity;
+                }
+                if let Err(not_sent) = self.append(&line, notice, &mut frames) {
                     let found =
                         Found { group, log, index: index - 1, in_group: (number, in_group) };
-                    self.quarantine(header, &found, "it could not be formatted")?;
+                    self.quarantine(header, &found, &not_sent.to_string())?;
                 }
                 logs += 1;
                 let (position, log) = (Position { seq: header.seq, index: index - 1 }, index - 1);
@@ -317,22 +337,43 @@ impl Encoder {
         line: &LogLine<'_>,
         notice: bool,
         frames: &mut Frames,
-    ) -> Result<(), Unformattable> {
+    ) -> Result<(), NotSent> {
         let formatter = if notice { &mut self.notices } else { &mut self.formatter };
         let (framing, format) = (self.framing, self.format);
-        let (message, formatted) = catch_unwind(AssertUnwindSafe(|| {
-            let mut message = Vec::with_capacity(2048);
-            let formatted = format(formatter, line, &mut message);
-            (message, formatted)
-        }))
-        .map_err(|_| Unformattable)?;
-        frames.push(|out| match framing {
-            Some(framing) => framing.append(&message, out),
-            None => out.extend_from_slice(&message),
-        });
-        if let Some(length) = formatted.truncated_from {
-            add(&self.counters.truncated, 1);
-            tracing::debug!(destination = %self.destination.name, length, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "message cut to the size limit");
+        let message = &mut self.message;
+        message.clear();
+        let formatted = catch_unwind(AssertUnwindSafe(|| format(formatter, line, message)))
+            .map_err(|_| NotSent::Unformattable)?;
+        let mut push = |message: &[u8]| {
+            frames.push(|out| match framing {
+                Some(framing) => framing.append(message, out),
+                None => out.extend_from_slice(message),
+            });
+        };
+        let length = formatted.truncated_from.unwrap_or(message.len());
+        let (counter, became) = match formatted.outcome {
+            Outcome::Whole => {
+                push(message);
+                return Ok(());
+            }
+            Outcome::Shrunk => (&self.counters.shrunk, "shrunk"),
+            Outcome::Truncated => (&self.counters.truncated, "truncated"),
+            Outcome::Split(_) => (&self.counters.split, "split"),
+            Outcome::Refused => {
+                return Err(NotSent::TooLong { length, limit: self.destination.max_message });
+            }
+        };
+        add(counter, 1);
+        tracing::debug!(destination = %self.destination.name, length, limit = self.destination.max_message, became, shard = line.identity.shard, cursor = line.identity.cursor, index = line.identity.index, "a message is longer than the limit");
+        if let Outcome::Split(ends) = formatted.outcome {
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            starts.zip(&ends).for_each(|(start, &end)| push(&message[start..end]));
+        } else {
+            push(message);
+        }
+        // One log of unusual size does not hold its memory for ever.
+        if message.capacity() > LARGE {
+            *message = Vec::new();
         }
         Ok(())
     }
@@ -411,73 +452,15 @@ impl Encoder {
     }
 }
 
-/// A message of the relay's own, about the log at `at` for which the receiver ends every
-/// connection, as this destination is written to.
-pub(crate) fn control(destination: &Destination, at: Mark) -> Result<Frames, SettingsError> {
-    let position = at.position.to_string();
-    let fields: [(&[u8], &[u8]); 4] = [
-        (b"notice", b"test"),
-        (b"code", b"syslog.poison"),
-        (b"message", b"connections end soon after a log is sent; this message tells whether the receiver takes others"),
-        (b"position", position.as_bytes()),
-    ];
-    let now = jiff::Timestamp::now();
-    let line = LogLine {
-        time: u32::try_from(now.as_second()).unwrap_or(0),
-        time_ns: None,
-        topic: b"sls-relay",
-        source: b"sls-relay",
-        tags: &[],
-        fields: &fields,
-        identity: Identity {
-            source: "sls-relay/test",
-            shard: 0,
-            cursor: &position,
-            index: 0,
-            approximate: true,
-        },
-        origin: Some("relay"),
-        replay: None,
-    };
-    let mut message = Vec::new();
-    let _ = formatter(destination, NOTICE)?.format(&line, &mut message);
-    let (mut frames, framing) = (Frames::default(), framing(destination));
-    frames.push(|out| match framing {
-        Some(framing) => framing.append(&message, out),
-        None => out.extend_from_slice(&message),
-    });
-    Ok(frames)
-}
-
-fn framing(destination: &Destination) -> Option<Framing> {
-    match destination.target.scheme {
-        Scheme::Udp => None,
-        Scheme::Tcp => Some(destination.framing),
+impl std::fmt::Display for NotSent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unformattable => f.write_str("it could not be formatted"),
+            Self::TooLong { length, limit } => {
+                write!(f, "its message of {length} octets is longer than max_message, {limit}")
+            }
+        }
     }
-}
-
-/// Severity of what the relay itself has to say: logs are missing.
-const NOTICE: Severity = Severity::ERR;
-
-/// Longest message in bytes: a UDP datagram over IPv4, and what rsyslog takes in one frame.
-const MAX_UDP: usize = 65_507;
-const MAX_TCP: usize = 200_000;
-
-fn formatter(destination: &Destination, severity: Severity) -> Result<Formatter, SettingsError> {
-    Formatter::new(FormatSettings {
-        format: destination.format,
-        separator: destination.separator.clone(),
-        facility: destination.facility,
-        severity,
-        hostname: destination.hostname.clone(),
-        app_name: destination.app_name.clone(),
-        sd_id: destination.sd_id.clone(),
-        zone: destination.zone.clone(),
-        max_bytes: match destination.target.scheme {
-            Scheme::Udp => MAX_UDP,
-            Scheme::Tcp => MAX_TCP,
-        },
-    })
 }
 
 /// The next log out of the quarantine.
@@ -491,23 +474,6 @@ fn take(kept: &Kept, reader: &mut Reader) -> Result<Option<Item>, spool::Error> 
 fn end_of(header: &BatchHeader) -> Mark {
     let position = Position { seq: header.seq + 1, index: 0 };
     Mark { position, log: header.first_log + u64::from(header.logs) }
-}
-
-/// `project/logstore` out of the spool's name for the source.
-fn source_name(header: &BatchHeader) -> String {
-    let source = header.key.source.split('#').next().unwrap_or_default();
-    let mut parts = source.rsplitn(3, '/');
-    let (logstore, project) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    format!("{project}/{logstore}")
-}
-
-/// The mark of logs that did not come straight from SLS.
-fn origin(header: &BatchHeader) -> Option<&'static str> {
-    match header.origin {
-        Origin::Live => None,
-        Origin::Refetch => Some("refetch"),
-        Origin::Import => Some("import"),
-    }
 }
 
 /// The word of SLS for how a batch is compressed.

@@ -4,6 +4,8 @@
 //! What was written proves nothing. What does, and what follows from it, is decided by
 //! [`Delivery`], a state machine; this file is the loop that gives it sockets and time.
 
+mod between;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,12 +14,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::{Backoff, Outage, Say};
+use super::backoff::{Outage, Say};
 use super::connection::Connection;
 use super::encoder::{self, Chunk, Mark};
 use super::feed::Feed;
+use super::receivers::Receivers;
 use super::status::{Counters, DestinationCounters, ShardCounters, add};
-use super::{chain, poison, stopped_for};
+use super::tempo::Tempo;
+use super::{chain, messages, poison, stopped_for};
 use crate::config::Destination;
 use crate::spool::crash;
 use crate::syslog::delivery::{Death, Delivery, Room, Step, UNANSWERED, Unanswered};
@@ -44,7 +48,8 @@ pub(crate) struct Sender {
     /// When the kernel is asked next.
     looks_at: Instant,
     was_connected: bool,
-    backoff: Backoff,
+    receivers: Receivers,
+    tempo: Tempo,
     outage: Outage,
     stop: CancellationToken,
 }
@@ -73,17 +78,18 @@ impl Sender {
         let counters = shards.destination(&destination.name);
         counters.next.store(start.position.seq, Ordering::Relaxed);
         Self {
+            tempo: Tempo::new(&destination, feed.clone(), Arc::clone(&counters)),
             counters,
             feed,
             shards,
             delivery: Delivery::new(start, destination.delivery()),
+            receivers: Receivers::new(Arc::clone(&destination)),
             destination,
             chunks: None,
             unconfirmed: VecDeque::new(),
             first: None,
             looks_at: Instant::now(),
             was_connected: false,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
             outage: Outage::default(),
             stop,
         }
@@ -101,7 +107,7 @@ impl Sender {
             }
             self.delivery.connecting(Instant::now());
             let connected = tokio::select! {
-                connected = Connection::open(&self.destination) => connected,
+                connected = self.receivers.open() => connected,
                 () = stop.cancelled() => break,
             };
             let end = match connected {
@@ -139,31 +145,12 @@ impl Sender {
         self.delivery.positions().written()
     }
 
-    /// After a drain there is no connection. It is made again when there is something to
-    /// send, or when a proof needs a sign of life to count. False when the relay stops.
-    async fn wait_for_reason_to_connect(&mut self) -> bool {
-        let probe = async {
-            match self.delivery.probe_at() {
-                Some(probe) => tokio::time::sleep_until(probe.into()).await,
-                // The first connection is made at once, so that a wrong address shows early.
-                None if !self.was_connected => {}
-                None => std::future::pending().await,
-            }
-        };
-        // Where what was written has to be confirmed first, more to send is no reason.
-        let waits = self.delivery.room().is_none() && self.delivery.probe_at().is_some();
-        tokio::select! {
-            () = probe => true,
-            () = self.feed.more_than(self.written()), if !waits => true,
-            () = self.stop.cancelled() => false,
-        }
-    }
-
     fn connected(&mut self, connection: &Connection) {
         self.was_connected = true;
         self.counters.failing.store(false, Ordering::Relaxed);
         self.delivery.connected(Instant::now());
         if let Some(lasted) = self.outage.recovered(Instant::now()) {
+            self.tempo.connected(lasted);
             tracing::info!(destination = %self.destination.name, peer = %connection.peer(), seconds = lasted.as_secs(), "receiver reached again");
         }
     }
@@ -174,7 +161,11 @@ impl Sender {
         loop {
             let now = Instant::now();
             self.settle(now);
-            if self.feed.is_over(self.confirmed()) || self.delivery.drain_due(now) {
+            self.tend(now);
+            if self.feed.is_over(self.confirmed())
+                || self.delivery.drain_due(now)
+                || self.gives_back(now)
+            {
                 return Ok(self.drain(connection).await);
             }
             if self.delivery.wants_progress() && now >= self.looks_at {
@@ -183,7 +174,9 @@ impl Sender {
                     return Ok(End::Broken(error));
                 }
             }
-            let (room, wake) = (self.delivery.room(), self.wake(now));
+            let may = self.tempo.waits(now).is_none() && !self.receivers.wants_back(now);
+            let room = self.delivery.room().filter(|_| may);
+            let wake = self.wake(now);
             let chunk = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(self.stop_with(connection).await),
@@ -213,6 +206,7 @@ impl Sender {
                 // The encoder ended by itself: that is a panic, and recovery is a restart.
                 return Err(std::io::Error::other("the encoder of a destination ended"));
             };
+            let began = Instant::now();
             let written = tokio::select! {
                 written = connection.write(&chunk.frames) => written,
                 () = stopped_for(&stop, STOP_WITHIN / 2) => {
@@ -226,6 +220,11 @@ impl Sender {
                 self.wrote(chunk, connection.written());
                 return Ok(End::Broken(error));
             }
+            let (logs, bytes) = (chunk.logs, chunk.frames.len() as u64);
+            // Datagrams wait for their own rate alone.
+            let datagram = self.delivery.proof() == Proof::Datagram;
+            let took = if datagram { Duration::ZERO } else { began.elapsed() };
+            self.tempo.wrote(logs, bytes, chunk.after, took);
             self.wrote(chunk, connection.written());
         }
     }
@@ -233,7 +232,8 @@ impl Sender {
     /// When to look again if nothing happens.
     fn wake(&self, now: Instant) -> Instant {
         let look = self.delivery.wants_progress().then_some(self.looks_at);
-        let wake = [self.delivery.wake(), look].into_iter().flatten().min();
+        let wake = [self.delivery.wake(), look, self.tempo.waits(now), self.receivers.look_at(now)];
+        let wake = wake.into_iter().flatten().min();
         wake.unwrap_or(now + Duration::from_secs(1)).max(now + Duration::from_millis(10))
     }
 
@@ -265,7 +265,7 @@ impl Sender {
     /// The next chunk that fits `room`, from a new encoder where there is none for it.
     async fn next_chunk(&mut self, room: Option<Room>) -> std::io::Result<Option<Chunk>> {
         let Some(room) = room else { return std::future::pending().await };
-        let room = Room { bytes: room.bytes.min(encoder::CHUNK as u64), ..room };
+        let room = self.tempo.chunk(room);
         self.chunks.take_if(|(_, fits)| *fits != room);
         let (chunks, _) = match &mut self.chunks {
             Some(chunks) => chunks,
@@ -357,7 +357,14 @@ impl Sender {
         {
             return Duration::ZERO;
         }
-        self.backoff.next(Duration::ZERO)
+        let now = Instant::now();
+        self.tend(now);
+        let deaf = self.delivery.is_deaf();
+        let (pause, moved) = self.receivers.failed(now, deaf);
+        if moved {
+            self.moved();
+        }
+        pause
     }
 
     /// Goes back to what is confirmed.
@@ -403,8 +410,8 @@ impl Sender {
     /// Sends a message of the relay's own, to see whether the receiver takes anything.
     async fn control(&mut self, mut connection: Connection) -> std::io::Result<End> {
         let refused = self.delivery.refuses_everything();
-        let frames =
-            encoder::control(&self.destination, self.confirmed()).map_err(std::io::Error::other)?;
+        let frames = messages::control(&self.destination, self.confirmed())
+            .map_err(std::io::Error::other)?;
         let end = match connection.write(&frames).await {
             Ok(()) => self.drain(connection).await,
             Err(error) => End::Broken(error),
@@ -419,7 +426,7 @@ impl Sender {
     /// Confirms what has settled and tells the spool.
     fn settle(&mut self, now: Instant) {
         let Some(mark) = self.delivery.tick(now) else { return };
-        self.backoff.reset();
+        self.receivers.worked();
         crash::point("logs-confirmed");
         self.feed.confirmed(&self.destination, mark);
         crash::point("acks-noted");
@@ -439,7 +446,7 @@ impl Sender {
     async fn settle_last(&mut self) {
         let Some(at) = self.delivery.last_settle() else { return };
         tokio::time::sleep_until(at.into()).await;
-        match Connection::open(&self.destination).await {
+        match self.receivers.open().await {
             Ok(mut connection) => {
                 self.delivery.connected(Instant::now());
                 let stood = tokio::time::timeout(self.delivery.alive_after(), connection.watch());

@@ -77,8 +77,14 @@ pub struct DestinationCounters {
     pub resent: AtomicU64,
     /// Messages confirmed on the word of the peer's kernel alone.
     pub unproven: AtomicU64,
-    /// Messages cut to the size limit.
+    /// Messages cut at their end to the size limit.
     pub truncated: AtomicU64,
+    /// Messages with values shortened to the size limit.
+    pub shrunk: AtomicU64,
+    /// Logs sent as several messages for the size limit.
+    pub split: AtomicU64,
+    /// Logs that the destination's filters leave out; counted again where delivery goes back.
+    pub filtered: AtomicU64,
     /// Drains that were begun.
     pub drains: AtomicU64,
     /// Drains that the receiver did not answer.
@@ -87,10 +93,28 @@ pub struct DestinationCounters {
     pub quarantined: AtomicU64,
     /// Connections that ended abnormally or were refused.
     pub failures: AtomicU64,
+    /// Logs that were let go of before they were confirmed, because the spool was full and the
+    /// destination is not required.
+    pub given_up: AtomicU64,
     /// The batch that is written next.
     pub next: AtomicU64,
     /// Whether the last connection ended abnormally or was refused.
     pub failing: AtomicBool,
+    /// How it is sent to at the moment.
+    pub sending: Mutex<Sending>,
+}
+
+/// How one destination is sent to at the moment.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Sending {
+    /// The receiver in use.
+    pub receiver: Option<String>,
+    /// Logs sent a second over the last minute, where that was measured.
+    pub rate: Option<u64>,
+    /// Seconds until nothing waits, if it goes on like this; none where more comes than is sent.
+    pub eta_seconds: Option<u64>,
+    /// Logs a second that are not exceeded because the receiver is slow or was away.
+    pub slowed_to: Option<u64>,
 }
 
 /// What [`Counters`] say at one moment.
@@ -151,7 +175,7 @@ pub struct ShardSnapshot {
 }
 
 /// What one destination's counters say at one moment.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct DestinationSnapshot {
     /// See [`DestinationCounters::written`].
     pub written: u64,
@@ -163,6 +187,12 @@ pub struct DestinationSnapshot {
     pub unproven: u64,
     /// See [`DestinationCounters::truncated`].
     pub truncated: u64,
+    /// See [`DestinationCounters::shrunk`].
+    pub shrunk: u64,
+    /// See [`DestinationCounters::split`].
+    pub split: u64,
+    /// See [`DestinationCounters::filtered`].
+    pub filtered: u64,
     /// See [`DestinationCounters::drains`].
     pub drains: u64,
     /// See [`DestinationCounters::unanswered_drains`].
@@ -171,6 +201,11 @@ pub struct DestinationSnapshot {
     pub quarantined: u64,
     /// See [`DestinationCounters::failures`].
     pub failures: u64,
+    /// See [`DestinationCounters::given_up`].
+    pub given_up: u64,
+    /// See [`DestinationCounters::sending`].
+    #[serde(flatten)]
+    pub sending: Sending,
 }
 
 impl Counters {
@@ -222,26 +257,35 @@ impl Counters {
             snapshot.sources.insert(name.clone(), source);
         }
         for (name, counters) in lock(&self.destinations).iter() {
-            let destination = DestinationSnapshot {
-                written: read(&counters.written),
-                confirmed: read(&counters.confirmed),
-                resent: read(&counters.resent),
-                unproven: read(&counters.unproven),
-                truncated: read(&counters.truncated),
-                drains: read(&counters.drains),
-                unanswered_drains: read(&counters.unanswered_drains),
-                quarantined: read(&counters.quarantined),
-                failures: read(&counters.failures),
-            };
-            snapshot.destinations.insert(name.clone(), destination);
+            snapshot.destinations.insert(name.clone(), DestinationSnapshot::of(counters));
         }
         snapshot
     }
 }
 
+impl DestinationSnapshot {
+    fn of(counters: &DestinationCounters) -> Self {
+        Self {
+            written: read(&counters.written),
+            confirmed: read(&counters.confirmed),
+            resent: read(&counters.resent),
+            unproven: read(&counters.unproven),
+            truncated: read(&counters.truncated),
+            shrunk: read(&counters.shrunk),
+            split: read(&counters.split),
+            filtered: read(&counters.filtered),
+            drains: read(&counters.drains),
+            unanswered_drains: read(&counters.unanswered_drains),
+            quarantined: read(&counters.quarantined),
+            failures: read(&counters.failures),
+            given_up: read(&counters.given_up),
+            sending: lock(&counters.sending).clone(),
+        }
+    }
+}
+
 impl ShardSnapshot {
     fn of(key: ShardKey, shard: &ShardCounters) -> Self {
-        let known = |number: &AtomicI64| u64::try_from(number.load(Ordering::Relaxed)).ok();
         Self {
             source: key.source,
             shard: key.shard,
@@ -263,6 +307,11 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
 /// Reads a counter.
 pub(crate) fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+/// A number, unless it is [`UNKNOWN`].
+fn known(number: &AtomicI64) -> Option<u64> {
+    u64::try_from(number.load(Ordering::Relaxed)).ok()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

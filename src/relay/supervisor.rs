@@ -15,9 +15,9 @@ use super::sender::Sender;
 use super::source::{self, Source};
 use super::status::{Counters, read};
 use super::until;
-use crate::config::{Handover, Settings};
+use crate::config::{Destination, Handover, Settings};
 use crate::sls::{self, Client, ClientConfig, DEFAULT_MAX_RAW_BYTES, PullBudget};
-use crate::spool::{self, Options, Spool};
+use crate::spool::{self, GivenUp, Options, Spool, Terms};
 
 /// Time for one call to SLS, its answer included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,8 +100,8 @@ impl Relay {
         let (spool, opened) =
             opened.map_err(|error| RelayError::TaskEnded(error.to_string()))??;
         report(&spool, &opened);
-        let names: Vec<String> = settings.destinations.iter().map(|d| d.name.clone()).collect();
-        for name in spool.set_destinations(&names).await? {
+        let terms: Vec<Terms> = settings.destinations.iter().map(terms).collect();
+        for name in spool.set_terms(&terms).await? {
             tracing::warn!(destination = %name, code = "spool.destination_missing", "the spool holds logs for a destination that is not configured any more; configure it again, or let go of them with: sls-relay spool forget --destination {name} --reason TEXT");
         }
         let identity = spool::identity(spool.dir())?;
@@ -187,9 +187,11 @@ impl Relay {
         let mut progress = tokio::time::interval(PROGRESS_EVERY);
         progress.tick().await;
         let mut last = Vec::new();
+        let mut given_up = self.spool.given_up();
         let outcome = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
+                Ok(()) = given_up.changed() => say_given_up(&self.counters, &given_up.borrow_and_update()),
                 _ = progress.tick() => log_progress(&self.counters, &mut last),
                 Some(ended) = self.sources.join_next() => break Err(ended_early(ended.map(Ok))),
                 Some(ended) = self.senders.join_next() => break Err(ended_early(ended)),
@@ -280,6 +282,22 @@ fn report(spool: &Spool, opened: &spool::Opened) {
     }
     for damage in &opened.damage {
         super::say_damage(damage, None);
+    }
+}
+
+fn terms(destination: &Destination) -> Terms {
+    let Destination { name, required, start, .. } = destination;
+    Terms { name: name.clone(), required: *required, start: *start }
+}
+
+/// Destinations that are not required lost logs.
+fn say_given_up(counters: &Counters, given_up: &GivenUp) {
+    for (name, logs) in given_up {
+        let counter = &counters.destination(name).given_up;
+        let before = counter.swap(*logs, Ordering::Relaxed);
+        if *logs > before {
+            tracing::warn!(destination = %name, code = "spool.gave_way", logs = logs - before, in_all = logs, "the spool was full, and this destination is not required: it does not get its oldest logs; `sls-relay spool gaps` lists them");
+        }
     }
 }
 

@@ -13,7 +13,9 @@
 //!   second, and always before a segment that it justifies is removed. A crash in between
 //!   makes duplicates, never a loss.
 //! - A batch is refused with [`Error::Full`] when it would pass the quota or the free-space
-//!   limit; nothing is ever dropped to make room. Acks are always taken.
+//!   limit. Nothing that a required destination still needs is ever dropped to make room; one
+//!   that is not required loses the oldest segment, which the ledger tells before it is gone.
+//!   Acks are always taken.
 //! - [`Spool::hold`], [`Spool::release`] and [`Spool::discard`] are durable on return, survive the
 //!   loss of the catalog, and are refused for a batch that may be on its way.
 //! - A log that one destination does not get is kept by itself ([`Spool::quarantine_log`]) until
@@ -59,6 +61,7 @@ mod segment;
 mod shared;
 pub mod sim;
 mod spans;
+mod standing;
 mod state;
 mod verify;
 mod wait;
@@ -82,13 +85,14 @@ pub use ledger::{UnreadableAnswer, lost_in, lost_of, read as read_ledger};
 pub use lock::{Lock, identity, known_identity};
 pub use lost::Lost;
 pub use open::{Opened, Options};
-pub use quarantine::{QUARANTINED_LOG, QuarantinedLog};
+pub use quarantine::{QUARANTINE_SENT, QUARANTINED_LOG, QuarantinedLog, is_quarantined_log};
 pub use quota::MIN_QUOTA;
 pub use reader::{Item, Reader, StoredBatch};
 pub use recover::Damage;
 pub use retention::Retention;
 pub use shared::Pin;
 pub use spans::{Span, Spans};
+pub use standing::{GivenUp, StartAt, Terms};
 pub use state::{Delivered, Dropped, SegmentInfo, ShardState, State};
 
 use command::{Append, Command};
@@ -247,32 +251,6 @@ impl Spool {
         self.change(Change::Ack { destination: destination.to_owned(), position, log });
     }
 
-    /// Makes sure the named destinations have a position. The first ones of a spool start at
-    /// its oldest batch, later ones at now. Returns the names that the spool knows beside
-    /// them: they hold its data until [`Self::forget_destination`].
-    pub async fn set_destinations(&self, names: &[String]) -> Result<Vec<String>, Error> {
-        let (known, oldest, newest) = {
-            let inner = self.shared.lock();
-            let state = &inner.state;
-            let known: Vec<String> = state.destinations.keys().cloned().collect();
-            let first = state.segments.values().next();
-            let oldest =
-                first.map_or((state.next_seq, state.next_log), |i| (i.first_seq, i.first_log));
-            (known, oldest, (state.next_seq, state.next_log))
-        };
-        let (seq, log) = if known.is_empty() { oldest } else { newest };
-        for name in names.iter().filter(|name| !known.contains(name)) {
-            let position = Position { seq, index: 0 };
-            self.order(Change::AddDestination { name: name.clone(), position, log }).await?;
-        }
-        Ok(known.into_iter().filter(|name| !names.contains(name)).collect())
-    }
-
-    /// Lets go of a destination that is not configured any more.
-    pub async fn forget_destination(&self, name: &str) -> Result<(), Error> {
-        self.order(Change::ForgetDestination { name: name.to_owned() }).await
-    }
-
     /// Stops delivery in front of the batches of `span` until [`Self::release`]; durable on
     /// return. Order is kept: everything behind them waits, too. Returns those that were not
     /// held before.
@@ -338,10 +316,10 @@ impl Spool {
         self.shared.lock().state.destinations.get(destination).copied()
     }
 
-    /// Batches that some destination still has to confirm.
+    /// Batches that some destination which holds the spool still has to confirm.
     pub fn waiting(&self) -> u64 {
         let inner = self.shared.lock();
-        inner.state.next_seq.saturating_sub(inner.state.oldest_needed())
+        inner.state.next_seq.saturating_sub(inner.needed())
     }
 
     /// A reader that starts at batch `seq`.
@@ -365,8 +343,8 @@ impl Spool {
         self.shared.durable()
     }
 
-    /// The oldest batch that some destination still has to confirm, and its changes. An ack
-    /// shows here once it is durable.
+    /// The oldest batch that some destination which holds the spool still has to confirm, and
+    /// its changes; of all destinations where none does. An ack shows here once it is durable.
     pub fn needed(&self) -> watch::Receiver<Seq> {
         self.shared.needed()
     }

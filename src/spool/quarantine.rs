@@ -16,6 +16,10 @@ use super::recover::QUARANTINE;
 /// `what` of the line that tells of a log in the quarantine.
 pub const QUARANTINED_LOG: &str = "quarantined log";
 
+/// `what` of the line that tells which logs of the quarantine a destination has since: `copies`
+/// are their names.
+pub const QUARANTINE_SENT: &str = "quarantine sent";
+
 /// What the names of single logs begin with.
 const PREFIX: &str = "log-";
 /// Which part of the quota single logs may take.
@@ -60,23 +64,23 @@ impl Spool {
         self.shared.keep_log(|disk, taken| keep(disk, &self.shared.keys, log, taken, most))
     }
 
-    /// Lets go of a copy in the quarantine, and of the room that it takes; durable on return.
-    /// False where there is none of that name.
+    /// Lets go of copies in the quarantine, and of the room that they take; durable on return.
+    /// Returns how many there were of those names.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn remove_quarantined(&self, name: &str) -> Result<bool, Error> {
-        if !is_plain(name) {
-            return Ok(false);
-        }
+    /// [`Error::Io`]; some may be gone then.
+    pub fn remove_quarantined(&self, names: &[&str]) -> Result<usize, Error> {
         self.shared.keep_log(|disk, taken| {
-            let copy = Path::new(QUARANTINE).join(name);
-            let removed = match disk.remove(&copy) {
-                Ok(()) => true,
-                // The attempt that removed it may have failed to make that durable.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-                Err(error) => return Err(Error::io("remove", copy, error)),
-            };
+            let mut removed = 0;
+            for name in names.iter().filter(|name| is_plain(name)) {
+                let copy = Path::new(QUARANTINE).join(name);
+                match disk.remove(&copy) {
+                    Ok(()) => removed += 1,
+                    // The attempt that removed it may have failed to make that durable.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(Error::io("remove", copy, error)),
+                }
+            }
             // Counted anew when it matters again.
             *taken = None;
             disk.sync_dir(Path::new(QUARANTINE)).map_err(|e| Error::io("sync", QUARANTINE, e))?;
@@ -160,6 +164,11 @@ fn keep(
     Ok(name)
 }
 
+/// Whether the copy of this name is a single log.
+pub fn is_quarantined_log(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
 /// The same log of the same batch for the same destination has the same name.
 fn name(log: &QuarantinedLog<'_>) -> String {
     let destination = crc32c::crc32c(log.destination.as_bytes());
@@ -174,7 +183,7 @@ fn measure(disk: &dyn Disk) -> Result<u64, Error> {
         Err(error) => return Err(Error::io("list", dir, error)),
     };
     let mut used = 0;
-    for name in names.iter().filter(|name| name.starts_with(PREFIX) && !is_partial(name)) {
+    for name in names.iter().filter(|name| is_quarantined_log(name) && !is_partial(name)) {
         let path: PathBuf = dir.join(name);
         let length = disk.open(&path, false).and_then(|file| file.len());
         used += room(length.map_err(|e| Error::io("read", path, e))?);

@@ -140,13 +140,18 @@ impl Quota {
             {
                 // What the failed attempt left in its own new file goes first.
                 let _ = disk.remove(&path);
-                let _ = disk.remove(Path::new(RESERVE));
-                crash::point("reserve-given-up");
-                self.stale();
+                self.give_reserve_up(disk);
                 act(disk)
             }
             other => other,
         }
+    }
+
+    /// Makes the room of the reserve free, until there is enough for it again.
+    pub(crate) fn give_reserve_up(&mut self, disk: &dyn Disk) {
+        let _ = disk.remove(Path::new(RESERVE));
+        crash::point("reserve-given-up");
+        self.stale();
     }
 
     fn restore_reserve(&self, disk: &dyn Disk) {

@@ -1,6 +1,6 @@
 //! What the writer, the readers and the handles see of one another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use super::entry::Seq;
 use super::error::Error;
 use super::keys::Keys;
 use super::segment;
+use super::standing::{self, GivenUp};
 use super::state::State;
 
 pub(crate) struct Shared {
@@ -22,8 +23,10 @@ pub(crate) struct Shared {
     catalog: Mutex<Catalog>,
     /// The number after the newest durable batch.
     durable: watch::Sender<Seq>,
-    /// The oldest batch that some destination still has to confirm.
+    /// See [`Inner::needed`].
     needed: watch::Sender<Seq>,
+    /// What destinations lost that are not required.
+    given_up: watch::Sender<GivenUp>,
     /// Changes whenever there may be room again.
     room: watch::Sender<u64>,
     highest_segment: AtomicU64,
@@ -40,7 +43,17 @@ pub(crate) struct Shared {
 
 pub(crate) struct Inner {
     pub(crate) state: State,
+    /// Destinations that do not hold the spool.
+    pub(crate) yielding: BTreeSet<String>,
     pub(crate) last_error: Option<String>,
+}
+
+impl Inner {
+    /// The oldest batch that some destination which holds the spool still has to confirm; of
+    /// all destinations where none does.
+    pub(crate) fn needed(&self) -> Seq {
+        standing::needed(&self.state, &self.yielding)
+    }
 }
 
 impl Shared {
@@ -56,10 +69,11 @@ impl Shared {
         let needed = watch::Sender::new(state.oldest_needed());
         Self {
             disk,
-            inner: Mutex::new(Inner { state, last_error: None }),
+            inner: Mutex::new(Inner { state, yielding: BTreeSet::new(), last_error: None }),
             catalog: Mutex::new(catalog),
             durable,
             needed,
+            given_up: watch::Sender::default(),
             room: watch::Sender::new(0),
             highest_segment: AtomicU64::new(highest_segment),
             taken: AtomicU64::new(0),
@@ -136,12 +150,21 @@ impl Shared {
     pub(crate) fn publish(&self) {
         let inner = self.lock();
         self.durable.send_replace(inner.state.next_seq);
-        let needed = inner.state.oldest_needed();
+        let needed = inner.needed();
         self.needed.send_if_modified(|known| std::mem::replace(known, needed) != needed);
     }
 
     pub(crate) fn needed(&self) -> watch::Receiver<Seq> {
         self.needed.subscribe()
+    }
+
+    /// A destination lost `logs` because others needed the room.
+    pub(crate) fn gave_up(&self, destination: &str, logs: u64) {
+        self.given_up.send_modify(|all| *all.entry(destination.to_owned()).or_default() += logs);
+    }
+
+    pub(crate) fn given_up(&self) -> watch::Receiver<GivenUp> {
+        self.given_up.subscribe()
     }
 
     pub(crate) fn durable(&self) -> watch::Receiver<Seq> {

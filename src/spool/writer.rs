@@ -2,6 +2,7 @@
 //! waits for the barrier, answers with receipts, and lets go of what is done with.
 
 mod accept;
+mod room;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::crash;
 use super::entry::{Change, Header, ShardKey};
 use super::error::Error;
 use super::quota::Quota;
-use super::retention::{Retention, entries as journals, journal, oldest_kept, reached};
+use super::retention::{Retention, entries as journals, journal, reached};
 use super::segment::{NewEntry, Segment};
 use super::shared::Shared;
 use super::state::SegmentInfo;
@@ -40,7 +41,7 @@ pub(crate) struct Writer {
     retention: Retention,
     /// When it was last seen what retention lets go of.
     retained_at: Instant,
-    /// A batch did not fit, and segments that are only kept may make room.
+    /// A batch did not fit, and segments that nobody holds may make room.
     pressed: bool,
     segment: Option<Segment>,
     incarnation: u64,
@@ -199,6 +200,17 @@ impl Writer {
 
     /// Remembers a change; a later ack or commit replaces an earlier one.
     fn note(&mut self, change: Change) {
+        // Where a destination gave way, what it confirms may be behind that.
+        let behind = |old: &Change| match (old, &change) {
+            (
+                Change::Ack { destination: a, position: from, .. },
+                Change::Ack { destination: b, position: to, .. },
+            ) => a == b && from > to,
+            _ => false,
+        };
+        if self.changes.iter().any(behind) {
+            return;
+        }
         self.changes.retain(|old| match (old, &change) {
             (Change::Ack { destination: a, .. }, Change::Ack { destination: b, .. }) => a != b,
             (Change::Committed { key: a, .. }, Change::Committed { key: b, .. }) => a != b,
@@ -210,9 +222,9 @@ impl Writer {
     }
 
     fn turn(&mut self, mut accepted: Vec<Pending>) {
-        self.let_go();
+        let urgent = self.let_go();
         let due = self.closing
-            || self.pressed
+            || urgent
             || !self.flushes.is_empty()
             || self.changed_at.is_some_and(|at| at.elapsed() >= JOURNAL_EVERY);
         self.measure();
@@ -250,30 +262,6 @@ impl Writer {
                     let _ = reply.send(Ok(tenure));
                 }
             }
-        }
-    }
-
-    /// Lets go of segments that are kept no longer, and of the oldest kept one where a batch
-    /// did not fit.
-    fn let_go(&mut self) {
-        let Some(newest) = self.segment.as_ref().map(|open| open.id) else { return };
-        let pinned = self.shared.pinned();
-        let floor = {
-            let inner = self.shared.lock();
-            let oldest_kept = oldest_kept(&inner.state, newest, pinned);
-            self.pressed &= oldest_kept.is_some();
-            if self.pressed {
-                oldest_kept.map(|oldest| oldest + 1)
-            } else if self.retained_at.elapsed() >= JOURNAL_EVERY {
-                self.retained_at = Instant::now();
-                let floor = self.retention.floor(&inner.state, newest, pinned);
-                (floor > inner.state.floor).then_some(floor)
-            } else {
-                None
-            }
-        };
-        if let Some(segment) = floor {
-            self.note(Change::Floor { segment });
         }
     }
 
@@ -319,7 +307,6 @@ impl Writer {
         }
         self.changes.clear();
         self.changed_at = None;
-        self.pressed = false;
         let (segment, length) = (open.id, open.length);
         self.quota.wrote(length - before);
         let floor = {

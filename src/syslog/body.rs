@@ -221,21 +221,27 @@ impl Escaper {
     }
 }
 
+/// The longest prefix of a text, at most `room` bytes, that ends outside of characters and
+/// escapes.
+pub(super) fn whole_escapes(text: &[u8], room: usize) -> usize {
+    let end = whole_characters(&text[..room.min(text.len())]);
+    // Backslashes pair up from the left, so one that ends an even run closes an escape.
+    let tail = end.saturating_sub(3);
+    if let Some(last) = text[tail..end].iter().rposition(|&byte| byte == b'\\') {
+        let last = tail + last;
+        let run = text[..=last].iter().rev().take_while(|&&byte| byte == b'\\').count();
+        let length = if text.get(last + 1) == Some(&b'x') { 4 } else { 2 };
+        if run % 2 == 1 && last + length > end {
+            return last;
+        }
+    }
+    end
+}
+
 /// The longest prefix of a body, at most `room` bytes, that is itself a body: it ends
 /// outside of characters and escapes, and neither in a separator nor in a key.
 pub(super) fn cut(body: &[u8], room: usize, separator: &str) -> usize {
-    let end = whole_characters(&body[..room.min(body.len())]);
-    let mut cut = end;
-    // Backslashes pair up from the left, so one that ends an even run closes an escape.
-    let tail = end.saturating_sub(3);
-    if let Some(last) = body[tail..end].iter().rposition(|&byte| byte == b'\\') {
-        let last = tail + last;
-        let run = body[..=last].iter().rev().take_while(|&&byte| byte == b'\\').count();
-        let length = if body.get(last + 1) == Some(&b'x') { 4 } else { 2 };
-        if run % 2 == 1 && last + length > end {
-            cut = last;
-        }
-    }
+    let cut = whole_escapes(body, room);
     let separator = separator.as_bytes();
     let last_pair = body[..cut].windows(separator.len()).rposition(|window| window == separator);
     let pair_at = last_pair.map_or(0, |at| at + separator.len());

@@ -115,6 +115,17 @@ pub enum SendError {
         /// Messages of the same call that were sent before it.
         sent: usize,
     },
+    /// An earlier datagram was larger than a router on the way takes, and is lost. The system
+    /// now sends such datagrams in fragments.
+    #[error(
+        "a datagram to {peer} was lost: the path takes {mtu} bytes; it is sent again in fragments, and max_message = \"udp-mtu\" avoids them"
+    )]
+    PathMtu {
+        /// The receiver.
+        peer: SocketAddr,
+        /// Largest packet of the path in bytes, headers included.
+        mtu: u32,
+    },
     /// Anything else the system reported.
     #[error("cannot {action} {peer}")]
     Io {
@@ -146,6 +157,7 @@ impl SendError {
             Self::Stalled { .. } => "syslog.stalled",
             Self::NoWindow { .. } => "syslog.no_window",
             Self::TooLarge { .. } => "syslog.too_large",
+            Self::PathMtu { .. } => "syslog.path_mtu",
             Self::Io { .. } => "syslog.io",
         }
     }

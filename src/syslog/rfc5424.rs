@@ -11,17 +11,19 @@
 //!   damaged, `origin="import"` where it came from another spool, `origin="replay"` where it is
 //!   sent again on purpose, with `replay="1f0c22aa"`, the name of the replay; logs that came
 //!   straight from SLS have none;
-//! - `truncated="250000"` where the message was cut: its octets before that, without this
-//!   mark.
+//! - `truncated="250000"` where the message was cut at its end: its octets before that, without
+//!   this mark; `truncated="request_body:5231,http_cookie:900"` where values were shortened: each
+//!   with the octets that it has in the log, the first few by name and the number of the others;
+//! - `part="1/3"` where it is sent as several messages, whose texts joined are the whole.
 //!
 //! The text is that of [`super::body`]. There is no BOM: a log is not known to be text.
 
-use super::body::{self, Escaper};
+use super::body::Escaper;
 use super::framing::Format;
-use super::message::Pri;
+use super::message::{Pri, Severity};
 use super::sink::Sink;
 use super::stamp::Stamp;
-use super::{decimal, sample};
+use super::{decimal, json, sample};
 
 pub use super::settings::{FormatSettings, MIN_MESSAGE_BYTES, SettingsError};
 
@@ -46,6 +48,8 @@ pub struct LogLine<'a> {
     pub origin: Option<&'a str>,
     /// Name of the replay that it is a part of.
     pub replay: Option<&'a str>,
+    /// Its severity, where that is not the one of all messages.
+    pub severity: Option<Severity>,
 }
 
 /// Names a log the same way each time it is read.
@@ -64,23 +68,40 @@ pub struct Identity<'a> {
 }
 
 /// What became of one log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a message that was cut has to be counted"]
 pub struct Formatted {
-    /// Octets of the whole message, when it was longer than the limit and was cut.
+    /// Octets of the whole message, when it was longer than the limit.
     pub truncated_from: Option<usize>,
+    /// What was written.
+    pub outcome: Outcome,
+}
+
+/// What was written of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// One message with everything.
+    Whole,
+    /// One message with all fields, some values shortened.
+    Shrunk,
+    /// One message that was cut at its end.
+    Truncated,
+    /// Several messages; where each ends, counted from where the first begins.
+    Split(Vec<usize>),
+    /// Nothing.
+    Refused,
 }
 
 /// Writes messages, one after the other. Make one per destination and keep it.
 #[derive(Clone, Debug)]
 pub struct Formatter {
-    settings: FormatSettings,
+    pub(super) settings: FormatSettings,
     /// `<14>1 `.
     start: Vec<u8>,
     stamp: Stamp,
     /// ` host app - - `.
     origin: Vec<u8>,
-    escaper: Escaper,
+    pub(super) escaper: Escaper,
     /// `__topic__=`, `||__source__=` and `||__tag__:`, escaped where they must be.
     topic: Vec<u8>,
     source: Vec<u8>,
@@ -116,40 +137,75 @@ impl Formatter {
         })
     }
 
-    /// Appends exactly one message of at most `max_bytes` to `out`, which is valid UTF-8
-    /// and holds no LF, CR or NUL.
+    /// Appends the message of a log to `out`, valid UTF-8 without LF, CR and NUL and at most
+    /// `max_bytes` long.
     ///
-    /// A longer one is cut at the end, outside of characters and escapes, and marked. If
-    /// the structured data alone is too long, the mark is all that is kept of it.
+    /// A longer one is treated as [`FormatSettings::oversize`] says: it becomes one message that
+    /// fits, or several, or none. What is cut is cut outside of characters and escapes, and
+    /// marked. If the structured data alone is too long, the mark is all that is kept of it.
+    /// Memory beyond the limit is taken for the parts of a split message alone.
     pub fn format(&mut self, log: &LogLine<'_>, out: &mut Vec<u8>) -> Formatted {
+        let start = out.len();
+        let limit = start.saturating_add(self.settings.max_bytes);
+        let (length, at) = self.write(log, "", limit, out);
+        if length <= self.settings.max_bytes {
+            return Formatted { truncated_from: None, outcome: Outcome::Whole };
+        }
+        let outcome = self.fit(log, length, at, out);
+        Formatted { truncated_from: Some(length), outcome }
+    }
+
+    /// Appends a message with these further parameters in its structured data. Its text is kept
+    /// up to `end` octets of `out`. Returns the length of the whole message, and where it
+    /// begins, its structured data, and its text.
+    pub(super) fn write(
+        &mut self,
+        log: &LogLine<'_>,
+        marks: &str,
+        end: usize,
+        out: &mut Vec<u8>,
+    ) -> (usize, [usize; 3]) {
         let start = out.len();
         let nanos = log.time_ns.unwrap_or(0);
         // More than a second of nanoseconds is not a time; `ns` then says what SLS sent.
         let micros = if nanos < 1_000_000_000 { nanos / 1_000 } else { 0 };
-        out.extend_from_slice(&self.start);
+        match log.severity {
+            None => out.extend_from_slice(&self.start),
+            Some(severity) => {
+                out.push(b'<');
+                let pri = Pri::new(self.settings.facility, severity);
+                decimal::plain(pri.number().into(), out);
+                out.extend_from_slice(b">1 ");
+            }
+        }
         self.stamp.write(log.time, micros, out);
         out.extend_from_slice(&self.origin);
         let data_at = out.len();
         match self.settings.format {
-            Format::Rfc5424 => {
-                self.write_identity(log, out);
-                out.push(b']');
+            Format::Rfc5424 | Format::Json => self.write_identity(log, out),
+            Format::Sample if marks.is_empty() => out.push(b'-'),
+            Format::Sample => {
+                out.push(b'[');
+                out.extend_from_slice(self.settings.sd_id.as_bytes());
             }
-            Format::Sample => out.push(b'-'),
+        }
+        out.extend_from_slice(marks.as_bytes());
+        if self.settings.format != Format::Sample || !marks.is_empty() {
+            out.push(b']');
         }
         out.push(b' ');
-        let body_at = out.len();
-        let mut sink = Sink::new(out, start.saturating_add(self.settings.max_bytes));
+        let text_at = out.len();
+        let mut sink = Sink::new(out, end);
+        self.write_text(log, &mut sink);
+        (text_at - start + sink.total(), [start, data_at, text_at])
+    }
+
+    pub(super) fn write_text(&self, log: &LogLine<'_>, sink: &mut Sink<'_>) {
         match self.settings.format {
-            Format::Rfc5424 => self.write_body(log, &mut sink),
-            Format::Sample => self.write_sample(log, &mut sink),
+            Format::Rfc5424 => self.write_body(log, sink),
+            Format::Json => json::object(log, sink),
+            Format::Sample => self.write_sample(log, sink),
         }
-        let length = body_at - start + sink.total();
-        if length <= self.settings.max_bytes {
-            return Formatted { truncated_from: None };
-        }
-        self.truncate(length, [start, data_at, body_at], out);
-        Formatted { truncated_from: Some(length) }
     }
 
     fn write_identity(&self, log: &LogLine<'_>, out: &mut Vec<u8>) {
@@ -213,32 +269,6 @@ impl Formatter {
         for (key, value) in log.fields {
             sample::pair(separator, &[key], value, sink);
         }
-    }
-
-    /// Cuts a message that was `length` octets and marks it.
-    fn truncate(&self, length: usize, at: [usize; 3], out: &mut Vec<u8>) {
-        let [start, data_at, body_at] = at;
-        let limit = self.settings.max_bytes - (data_at - start);
-        let mark = format!(" truncated=\"{length}\"]");
-        // Without the `] ` behind it; the sample's `- ` leaves nothing.
-        let mut data = out[data_at..body_at - 2].to_vec();
-        if data.is_empty() || data.len() + mark.len() > limit {
-            data.clear();
-            data.push(b'[');
-            data.extend_from_slice(self.settings.sd_id.as_bytes());
-        }
-        data.extend_from_slice(mark.as_bytes());
-        let room = limit.saturating_sub(data.len() + 1);
-        let text = &out[body_at..];
-        let keep = match self.settings.format {
-            Format::Rfc5424 => body::cut(text, room, &self.settings.separator),
-            Format::Sample => sample::cut(text, room),
-        };
-        out.truncate(body_at + keep);
-        if keep > 0 {
-            data.push(b' ');
-        }
-        out.splice(data_at..body_at, data);
     }
 }
 

@@ -12,9 +12,9 @@ use super::sink::Sink;
 /// Writes one field.
 pub(super) fn pair(separator: &str, key: &[&[u8]], value: &[u8], sink: &mut Sink<'_>) {
     sink.put(separator.as_bytes());
-    key.iter().for_each(|part| safe(part, sink));
+    key.iter().for_each(|part| self::value(part, sink));
     sink.put(b"=");
-    safe(value, sink);
+    self::value(value, sink);
 }
 
 /// The longest prefix of at most `room` bytes that ends outside of characters and of
@@ -28,7 +28,8 @@ pub(super) fn cut(body: &[u8], room: usize) -> usize {
     }
 }
 
-fn safe(bytes: &[u8], sink: &mut Sink<'_>) {
+/// Writes a value; a key is written alike.
+pub(super) fn value(bytes: &[u8], sink: &mut Sink<'_>) {
     for chunk in bytes.utf8_chunks() {
         for (number, line) in
             chunk.valid().as_bytes().split(|byte| matches!(byte, b'\r' | b'\n' | 0)).enumerate()

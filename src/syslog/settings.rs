@@ -5,12 +5,13 @@ use jiff::tz::TimeZone;
 use super::body::separator_fault;
 use super::framing::Format;
 use super::message::{Facility, Severity};
+use super::size::{MAX_STREAM, Oversize};
 
 /// The least size limit: what every receiver takes (RFC 5424, 6.1).
 pub const MIN_MESSAGE_BYTES: usize = 480;
 
 /// How messages are to look. [`Self::default`] has the sample's separator, facility and
-/// severity, no host name and no size limit below that of TCP.
+/// severity, no host name, no size limit below that of TCP, and cuts at the end.
 #[derive(Clone, Debug)]
 pub struct FormatSettings {
     /// Which text is written.
@@ -31,6 +32,8 @@ pub struct FormatSettings {
     pub zone: Option<TimeZone>,
     /// Largest complete message without its framing, in octets, 480 or more.
     pub max_bytes: usize,
+    /// What becomes of a message that would be longer.
+    pub oversize: Oversize,
 }
 
 impl Default for FormatSettings {
@@ -44,7 +47,8 @@ impl Default for FormatSettings {
             app_name: String::new(),
             sd_id: "sls@32473".to_owned(),
             zone: None,
-            max_bytes: 200_000,
+            max_bytes: MAX_STREAM,
+            oversize: Oversize::Truncate,
         }
     }
 }
@@ -54,6 +58,8 @@ impl FormatSettings {
     pub fn check(&self) -> Result<(), SettingsError> {
         let why = match self.format {
             Format::Rfc5424 => separator_fault(&self.separator),
+            // It has none.
+            Format::Json => None,
             Format::Sample if self.separator.is_empty() => Some("is empty"),
             Format::Sample => self
                 .separator

@@ -76,6 +76,7 @@ idle_poll = "200 ms"
 
 [[destination]]
 to = "tcp://{to}"
+max_message = 200000
 settle = "200 ms"
 drain_every = "1 s"
 drain_bytes = "1 MiB"

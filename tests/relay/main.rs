@@ -7,6 +7,7 @@ mod pipeline;
 
 mod checkpoints;
 mod delivered;
+mod destinations;
 mod exports;
 mod faults;
 mod filters;
@@ -15,6 +16,7 @@ mod groups;
 mod handover;
 mod lag;
 mod membership;
+mod messages;
 mod outages;
 mod refetch;
 mod regressions;

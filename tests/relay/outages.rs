@@ -6,7 +6,7 @@ use sls_relay::emulator::receiver::Mode;
 use sls_relay::emulator::sls::cursor_number;
 use sls_relay::emulator::waf::Waf;
 use sls_relay::sls::Cursor;
-use sls_relay::spool::Inspection;
+use sls_relay::spool::inspect::Inspection;
 use sls_relay::syslog::{Assurance, Proof};
 
 use crate::pipeline::{Ends, Running, wait_for};

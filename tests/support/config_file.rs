@@ -38,6 +38,7 @@ idle_poll = "100 ms"
 
 [[destination]]
 to = "tcp://{to}"
+max_message = 200000
 settle = "200 ms"
 {drains}
 timeout = "3 s"

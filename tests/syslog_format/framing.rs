@@ -3,9 +3,14 @@
 use proptest::prelude::*;
 use sls_relay::syslog::framing::{Deframer, Expect, Framing};
 
-/// Messages as formats write them: not empty, without LF, and beginning with `<`.
+const ALL: [Framing; 3] = [Framing::OctetCounting, Framing::Lf, Framing::Nul];
+
+/// Messages as formats write them: not empty, without LF and NUL, and beginning with `<`.
 fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let text = proptest::collection::vec(any::<u8>().prop_filter("LF", |b| *b != b'\n'), 0..60);
+    let text = proptest::collection::vec(
+        any::<u8>().prop_filter("an end", |b| !b"\n\0".contains(b)),
+        0..60,
+    );
     proptest::collection::vec(text.prop_map(|text| [b"<", text.as_slice()].concat()), 0..12)
 }
 
@@ -39,10 +44,12 @@ proptest! {
             framing.append(message, &mut mixed);
         }
         prop_assert_eq!(read(Expect::Auto, &mixed, &sizes), (messages.clone(), 0));
-        for framing in [Framing::OctetCounting, Framing::Lf] {
+        for framing in ALL {
             let mut stream = Vec::new();
             messages.iter().for_each(|message| framing.append(message, &mut stream));
-            for expect in [Expect::Auto, Expect::Only(framing)] {
+            // Nobody takes NUL for an end unless told so.
+            let auto = (framing != Framing::Nul).then_some(Expect::Auto);
+            for expect in auto.into_iter().chain([Expect::Only(framing)]) {
                 prop_assert_eq!(read(expect, &stream, &sizes), (messages.clone(), 0));
             }
             // A broken connection leaves whole messages and a count of the rest.
@@ -60,7 +67,7 @@ proptest! {
         stream in proptest::collection::vec(prop_oneof![any::<u8>(), b'0'..=b'9', Just(b' '), Just(b'\n')], 0..400),
         size in 1_usize..50,
     ) {
-        for expect in [Expect::Auto, Expect::Only(Framing::OctetCounting), Expect::Only(Framing::Lf)] {
+        for expect in ALL.map(Expect::Only).into_iter().chain([Expect::Auto]) {
             let mut deframer = Deframer::new(expect, 64);
             let mut longest = 0;
             for piece in stream.chunks(size) {

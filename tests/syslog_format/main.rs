@@ -5,6 +5,8 @@
 mod decoder;
 mod exact;
 mod framing;
+mod json;
+mod oversize;
 mod properties;
 
 use sls_relay::syslog::rfc5424::{FormatSettings, Formatted, Formatter, Identity, LogLine};
@@ -96,6 +98,7 @@ impl Log {
             },
             origin: self.origin,
             replay: self.replay,
+            severity: None,
         };
         formatter.format(&line, out)
     }

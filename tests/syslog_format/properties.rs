@@ -9,7 +9,7 @@ use sls_relay::syslog::rfc5424::{FormatSettings, Formatter};
 use crate::{Field, Log, body, decoder, settings};
 
 /// Bytes that like to break things: text, separators, escapes, halves of characters.
-fn text() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn text() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => "[a-z0-9 ]{0,6}".prop_map(String::into_bytes),
         2 => any::<char>().prop_map(|c| c.to_string().into_bytes()),
@@ -23,7 +23,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-fn separator() -> impl Strategy<Value = String> {
+pub(crate) fn separator() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "||", "|", ",", ", ", " ", "\t", "·", "·:", "中", "_", ":", "%n", "|a|", "|a|a", "<14>",
         "\"", "]", "\u{1}", "😀", "-", "|||",
@@ -37,7 +37,7 @@ fn separator() -> impl Strategy<Value = String> {
     })
 }
 
-fn log() -> impl Strategy<Value = Log> {
+pub(crate) fn log() -> impl Strategy<Value = Log> {
     (
         (any::<u32>(), any::<Option<u32>>(), text(), text(), ".{0,12}", any::<bool>()),
         vec((text(), text()), 0..3),
@@ -58,7 +58,7 @@ fn log() -> impl Strategy<Value = Log> {
 }
 
 /// A message as text, after the checks that hold for every one.
-fn sound(message: Vec<u8>) -> Result<String, TestCaseError> {
+pub(crate) fn sound(message: Vec<u8>) -> Result<String, TestCaseError> {
     let message = String::from_utf8(message);
     prop_assert!(message.is_ok(), "not UTF-8");
     let message = message.unwrap_or_default();

@@ -4,10 +4,16 @@ use super::findings::Findings;
 use crate::cli::output;
 use crate::config::Destination;
 use crate::relay;
-use crate::syslog::{Format, Scheme, transport};
+use crate::syslog::{Format, Scheme, Target, transport};
 
 pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
     findings.note("receiver", &format!("{} as {}", destination.target, destination.format));
+    for other in &destination.failover {
+        findings.note("takes over", &other.to_string());
+    }
+    if !destination.required {
+        findings.note("not required", "loses its oldest logs when the spool is full and others need the room; checkpoints do not wait for it");
+    }
     if destination.format == Format::Sample {
         findings.note("identity", "the sample's layout has no place for it: a receiver cannot tell a repeated log from a new one");
     }
@@ -31,14 +37,24 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
     }
 }
 
+/// Connects to each receiver of the destination.
 pub(super) async fn connect(destination: &Destination, findings: &mut Findings) {
-    let connected = match destination.target.scheme {
+    for target in std::iter::once(&destination.target).chain(&destination.failover) {
+        if !destination.failover.is_empty() {
+            findings.note("receiver", &target.to_string());
+        }
+        connect_to(destination, target, findings).await;
+    }
+}
+
+async fn connect_to(destination: &Destination, target: &Target, findings: &mut Findings) {
+    let connected = match target.scheme {
         Scheme::Tcp => {
             let settings = transport::TcpSettings {
                 connect_timeout: destination.timeout,
                 ..transport::TcpSettings::default()
             };
-            match transport::TcpConnection::connect(&destination.target, &settings).await {
+            match transport::TcpConnection::connect(target, &settings).await {
                 Ok(connection) => {
                     let peer = connection.peer();
                     findings.ok("connect", &peer.to_string());
@@ -55,12 +71,11 @@ pub(super) async fn connect(destination: &Destination, findings: &mut Findings) 
                 Err(error) => Err(error),
             }
         }
-        Scheme::Udp => transport::UdpConnection::connect(
-            &destination.target,
-            &transport::UdpSettings::default(),
-        )
-        .await
-        .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
+        Scheme::Udp => {
+            transport::UdpConnection::connect(target, &transport::UdpSettings::default())
+                .await
+                .map(|connection| findings.ok("resolve", &connection.peer().to_string()))
+        }
     };
     if let Err(error) = connected {
         findings.fail("connect", error.code(), &relay::chain(&error));

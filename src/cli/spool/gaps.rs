@@ -9,7 +9,7 @@ use super::ask::{Asking, ask};
 use super::render::{Rendered, cell, printable, source};
 use crate::cli::output;
 use crate::inspect::Question;
-use crate::spool::lost_in;
+use crate::spool::{QUARANTINED_LOG, lost_in};
 
 #[derive(Args, Debug)]
 pub(super) struct GapsArgs {
@@ -72,9 +72,19 @@ fn row(line: &Value) -> Vec<String> {
         Some("unformattable") => {
             format!("log {} not formatted for {}", shown("index"), shown("destination"))
         }
+        Some(QUARANTINED_LOG) => {
+            let (index, to) = (shown("index"), shown("destination"));
+            format!("log {index} in the quarantine, not sent to {to}: {}", shown("why"))
+        }
         Some("dropped") => {
             format!("{} logs dropped by an operator: {}", shown("logs"), shown("why"))
         }
+        Some("gave way") => format!(
+            "{} logs not delivered to {}: {}",
+            shown("logs"),
+            shown("destination"),
+            shown("why")
+        ),
         Some("refetch gone") => format!("not pulled again: {}", shown("why")),
         _ => shown("what"),
     };
@@ -95,6 +105,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_destination_that_gave_way_is_named_with_what_it_lost() {
+        let line = json!({"what": "gave way", "destination": "archive", "logs": 1234, "why": "full", "first_seq": 7, "end_seq": 9});
+        assert_eq!(row(&line)[3], "1234 logs not delivered to archive: full");
+    }
 
     #[test]
     fn what_came_from_outside_can_do_nothing_to_a_terminal() {

@@ -26,13 +26,13 @@ pub(super) const BATCHES: &str = "{wide_bar} {pos} of {len} batches, {eta}";
 #[derive(Args, Debug)]
 pub(super) struct Ordering {
     #[command(flatten)]
-    at: At,
+    pub(super) at: At,
     /// Why; kept in the spool's ledger
     #[arg(long, value_name = "TEXT")]
-    reason: String,
+    pub(super) reason: String,
     /// One JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -125,7 +125,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl Ordering {
-    fn tell(&self, done: &Value, text: impl FnOnce(&Value) -> String) -> ExitCode {
+    pub(super) fn tell(&self, done: &Value, text: impl FnOnce(&Value) -> String) -> ExitCode {
         output::line(&if self.json { done.to_string() } else { text(done) });
         ExitCode::SUCCESS
     }
@@ -149,7 +149,9 @@ pub(super) fn give_at(at: &At, order: &Order, out: &mut dyn Output) -> anyhow::R
     }
     let configured = match order {
         // Only these need to know how somebody is reached.
-        Order::Replay { .. } | Order::Refetch { .. } => configured(at)?,
+        Order::Replay { .. } | Order::QuarantineRetry { .. } | Order::Refetch { .. } => {
+            configured(at)?
+        }
         _ => Configured::default(),
     };
     let limits = (place.settings.max_bytes, place.settings.min_free_bytes);

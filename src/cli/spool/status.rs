@@ -77,24 +77,54 @@ fn show(status: &Value) {
     if known("last_error") {
         line("ERROR", cell(&status["last_error"]));
     }
+    let destinations = || status["destinations"].as_object().into_iter().flatten();
+    // Only a relay that runs knows how it sends.
+    let sends = destinations().any(|(_, at)| at.get("written").is_some());
+    let headings = [
+        "destination",
+        "next log",
+        "batches waiting",
+        "logs waiting",
+        "logs/s",
+        "done in",
+        "receiver",
+    ];
     table(
-        &["destination", "next log", "batches waiting", "logs waiting"],
-        status["destinations"].as_object().into_iter().flatten().map(|(name, at)| {
-            let position = format!("{}+{}", at["seq"], at["index"]);
-            vec![
-                cell(&Value::from(name.as_str())),
-                position,
-                cell(&at["batches_waiting"]),
-                cell(&at["logs_waiting"]),
-            ]
-        }),
+        if sends { &headings } else { &headings[..4] },
+        destinations().map(|(name, at)| destination(name, at, sends)),
     );
+    for (name, at) in destinations() {
+        let name = cell(&Value::from(name.as_str()));
+        if let Some(rate) = at["slowed_to"].as_u64() {
+            line("slowed", format!("{name} to {rate} logs a second, as its receiver was"));
+        }
+        if at["given_up"].as_u64().is_some_and(|logs| logs > 0) {
+            let logs = &at["given_up"];
+            line("NOT SENT", format!("{name} lost {logs} logs to a full spool; see `spool gaps`"));
+        }
+    }
     table(
         &["source", "shard", "position", "checkpoint"],
         status["shards"].as_array().into_iter().flatten().map(|shard| {
             ["source", "shard", "position", "committed"].map(|name| cell(&shard[name])).to_vec()
         }),
     );
+}
+
+fn destination(name: &str, at: &Value, sends: bool) -> Vec<String> {
+    let mut row = vec![
+        cell(&Value::from(name)),
+        format!("{}+{}", at["seq"], at["index"]),
+        cell(&at["batches_waiting"]),
+        cell(&at["logs_waiting"]),
+    ];
+    if sends {
+        let eta = at["eta_seconds"].as_u64();
+        row.push(cell(&at["rate"]));
+        row.push(eta.map_or_else(|| "-".to_owned(), output::age));
+        row.push(cell(&at["receiver"]));
+    }
+    row
 }
 
 fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {

@@ -210,7 +210,7 @@ impl Life {
         let removed = QuarantinedLog { seq: 4, ..log };
         again!(self, spool, spool.quarantine_log(&log));
         let removed = again!(self, spool, spool.quarantine_log(&removed));
-        again!(self, spool, spool.remove_quarantined(&removed));
+        again!(self, spool, spool.remove_quarantined(&[&removed]));
         self.seen.removed = Some(removed);
         self.seen.answer = true;
         self.seen.looked = u64::MAX;

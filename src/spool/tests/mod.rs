@@ -16,6 +16,7 @@ mod quarantine;
 mod regressions;
 mod reserve;
 mod room;
+mod standing;
 
 use std::path::Path;
 

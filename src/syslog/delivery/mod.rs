@@ -189,6 +189,12 @@ impl<P: Copy + Ord> Delivery<P> {
         }
     }
 
+    /// Another receiver is sent to from now on: what this one could prove says nothing about
+    /// that. Nothing is written and unconfirmed.
+    pub fn another_receiver(&mut self) {
+        (self.proof, self.unanswered) = (self.settings.proof, 0);
+    }
+
     /// A connection is asked for.
     pub fn connecting(&mut self, now: Instant) {
         self.plan.connecting(now);

@@ -21,7 +21,7 @@ pub struct Deframer {
     limit: usize,
     /// The beginning of a frame whose end has not arrived.
     rest: Vec<u8>,
-    /// How much of `rest` is known to hold no LF.
+    /// How much of `rest` is known to hold no end of a message.
     searched: usize,
     failed: Option<FrameError>,
 }
@@ -84,8 +84,9 @@ impl Deframer {
         };
         match framing {
             Framing::OctetCounting => counted(frame, at, self.limit),
-            Framing::Lf => {
-                let found = frame[self.searched..].iter().position(|&byte| byte == b'\n');
+            Framing::Lf | Framing::Nul => {
+                let end = if framing == Framing::Lf { b'\n' } else { 0 };
+                let found = frame[self.searched..].iter().position(|&byte| byte == end);
                 let length = found.map_or(frame.len(), |found| self.searched + found);
                 if length > self.limit {
                     return Err(FrameError::LineTooLong { limit: self.limit });
@@ -146,7 +147,7 @@ pub enum FrameError {
         /// The limit, bytes.
         limit: usize,
     },
-    /// No LF came within the limit.
+    /// No LF or NUL came within the limit.
     #[error("a line is longer than {limit} bytes")]
     LineTooLong {
         /// The limit, bytes.

@@ -23,12 +23,29 @@ impl TokenBucket {
 
     /// Takes one grant, or says how long to wait before asking again.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.take_up_to(1, now).map(|_| ())
+    }
+
+    /// Takes as many grants as there are, at least one and at most `most`, or says how long to
+    /// wait for one. A `most` of 0 counts as 1.
+    pub fn take_up_to(&mut self, most: usize, now: Instant) -> Result<usize, Duration> {
         let early = self.due.saturating_duration_since(now);
-        if early > self.tolerance {
+        let Some(ahead) = self.tolerance.checked_sub(early) else {
             return Err(early - self.tolerance);
-        }
-        self.due = self.due.max(now) + self.interval;
-        Ok(())
+        };
+        let most = most.max(1);
+        let more = ahead.as_nanos().checked_div(self.interval.as_nanos());
+        // Without an interval there is no limit.
+        let grants = more.map_or(most, |more| most.min(usize::try_from(more + 1).unwrap_or(most)));
+        let taken = u32::try_from(grants).unwrap_or(u32::MAX);
+        self.due = self.due.max(now) + self.interval * taken;
+        Ok(taken as usize)
+    }
+
+    /// Gives back grants that were taken and not used.
+    pub fn give_back(&mut self, grants: usize) {
+        let grants = u32::try_from(grants).unwrap_or(u32::MAX);
+        self.due = self.due.checked_sub(self.interval * grants).unwrap_or(self.due);
     }
 }
 
@@ -55,6 +72,21 @@ mod tests {
         let t = Instant::now();
         let mut bucket = TokenBucket::new(0, 0, t);
         assert!((0..100_000).all(|_| bucket.take(t).is_ok()));
+    }
+
+    #[test]
+    fn many_grants_at_once_are_as_many_as_one_by_one() {
+        let t = Instant::now();
+        let mut bucket = TokenBucket::new(2000, 50, t);
+        assert_eq!(bucket.take_up_to(30, t), Ok(30));
+        assert_eq!(bucket.take_up_to(30, t), Ok(20));
+        assert_eq!(bucket.take_up_to(30, t), Err(Duration::from_micros(500)));
+        bucket.give_back(7);
+        assert_eq!(bucket.take_up_to(30, t), Ok(7));
+        assert_eq!(bucket.take_up_to(9, t + Duration::from_millis(2)), Ok(4));
+        let mut free = TokenBucket::new(0, 0, t);
+        assert_eq!(free.take_up_to(1000, t), Ok(1000));
+        assert_eq!(free.take_up_to(0, t), Ok(1));
     }
 
     proptest! {
