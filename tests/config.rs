@@ -107,7 +107,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(destination.app_name, "sls-relay");
     assert!(destination.zone.is_none() && destination.required);
     assert_eq!(destination.drain_bytes, 16 << 20);
-    assert_eq!(destination.udp_max_rate, 2000);
+    assert_eq!((destination.udp_max_rate, destination.relp_window), (2000, 1024));
     assert_eq!((destination.max_message, destination.oversize), (8_096, Oversize::Shrink));
     assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Text));
 }

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sls_relay::{control, sls, spool};
+use sls_relay::{control, sls, spool, syslog};
 
 type Target = fn(&[u8]);
 /// The input that is running, and since when.
 type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
 
-const TARGETS: u64 = 8;
+const TARGETS: u64 = 9;
 /// Bytes: no input may ask for more at once. Inputs are far smaller; this is the limit of an
 /// encoded header, and a little.
 const LARGEST_ALLOCATION: usize = (16 << 20) + (64 << 10);
@@ -68,6 +68,11 @@ fn entry_headers_of_any_bytes_are_read_or_refused() {
 #[test]
 fn requests_and_replies_of_any_bytes_are_read_or_refused() {
     replay("control_request", control::fuzz::control);
+}
+
+#[test]
+fn what_relp_servers_say_in_any_bytes_is_read_or_refused() {
+    replay("relp_reader", syslog::fuzz::relp_reader);
 }
 
 /// `SLS_RELAY_WRITE_CORPUS=1` writes these anew; those of the spool come from its own tests.

@@ -7,7 +7,7 @@ use super::report::{Place, Report};
 use super::settings::Destination;
 use super::value::{self, choice, header_field, name, start_at, zone};
 use crate::syslog::rfc5424::MIN_MESSAGE_BYTES;
-use crate::syslog::size::{self, MAX_DATAGRAM, MAX_STREAM};
+use crate::syslog::size::{self, MAX_DATAGRAM, MAX_RELP, MAX_STREAM};
 use crate::syslog::{
     Assurance, Format, FormatSettings, Framing, PacingSettings, Proof, Scheme, SettingsError,
     Severity, Target,
@@ -61,8 +61,10 @@ pub(super) fn destination(
     let drain_bytes = reader.size("drain_bytes");
     let drain_idle = reader.span("drain_idle");
     let udp_max_rate = reader.number("udp_max_rate");
+    let relp_window = reader.number("relp_window");
     let most = match &target {
         Ok(target) if target.scheme == Scheme::Udp => MAX_DATAGRAM,
+        Ok(target) if target.scheme == Scheme::Relp => MAX_RELP,
         _ => MAX_STREAM,
     };
     let max_message = reader.text("max_message", |text| max_message(text, most));
@@ -101,6 +103,7 @@ pub(super) fn destination(
         drain_bytes: drain_bytes?,
         drain_idle: drain_idle?,
         udp_max_rate: udp_max_rate?,
+        relp_window: relp_window?,
         max_message: max_message?,
         oversize: oversize?,
         filter: filter?,
@@ -205,19 +208,27 @@ fn filter(reader: &mut Reader<'_>) -> Read<LogFilter> {
 /// Keys of streams on a destination that is none.
 fn check_stream_keys(reader: &mut Reader<'_>, target: &Target) {
     let table = reader.table;
-    let why = [
-        ("framing", "a datagram holds one message and needs no framing"),
-        ("delivery", "nothing proves that a datagram was read"),
-        ("assurance", "nothing proves that a datagram was read"),
-    ];
+    let why = match target.scheme {
+        Scheme::Tcp => return,
+        Scheme::Udp => [
+            ("framing", "a datagram holds one message and needs no framing"),
+            ("delivery", "nothing proves that a datagram was read"),
+            ("assurance", "nothing proves that a datagram was read"),
+        ],
+        Scheme::Relp => [
+            ("framing", "RELP sets messages apart by itself"),
+            ("delivery", "the receiver acknowledges every message"),
+            ("assurance", "the receiver acknowledges every message"),
+        ],
+    };
     for (key, why) in why {
         let place = table.place_of(key);
-        if target.scheme != Scheme::Udp || place == Place::Nowhere {
+        if place == Place::Nowhere {
             continue;
         }
-        let shown = table.shown(key);
+        let (shown, scheme) = (table.shown(key), target.scheme);
         reader.reports.push(
-            Report::problem("config.conflict", format!("`{shown}` has no meaning on udp://"))
+            Report::problem("config.conflict", format!("`{shown}` has no meaning on {scheme}://"))
                 .at(&place, why)
                 .at(&table.place_of("to"), "the transport chosen here")
                 .help(format!("remove `{shown}`, or send to tcp://")),

@@ -325,7 +325,7 @@ static DESTINATION: &[Key] = &[
         Derived("\"syslog\" when there is only one"),
         "Name, by which its place in the spool goes; needed where there are several.",
     ),
-    address("to", "Receiver: udp://HOST[:514] or tcp://HOST[:1468]."),
+    address("to", "Receiver: relp://HOST[:2514], tcp://HOST[:1468] or udp://HOST[:514]."),
     text(
         "framing",
         Derived("octet-counting; lf for format \"sample\""),
@@ -431,6 +431,12 @@ static DESTINATION: &[Key] = &[
         kind: Kind::Number(1..=1_000_000),
         default: Text("2000"),
         doc: "Most messages a second (udp://).",
+    },
+    Key {
+        name: "relp_window",
+        kind: Kind::Number(1..=100_000),
+        default: Text("1024"),
+        doc: "Most messages under way without an acknowledgement (relp://).",
     },
     Key {
         name: "max_message",

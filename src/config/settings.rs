@@ -270,6 +270,8 @@ pub struct Destination {
     pub drain_idle: Duration,
     /// Messages a second on UDP.
     pub udp_max_rate: u32,
+    /// Messages under way without an acknowledgement on RELP.
+    pub relp_window: u32,
     /// Longest message in octets, without its framing.
     pub max_message: usize,
     /// What becomes of a longer one.
@@ -308,6 +310,7 @@ impl Destination {
             drain_bytes: 16 << 20,
             drain_idle: Duration::from_secs(2),
             udp_max_rate: 2000,
+            relp_window: 1024,
             max_message: 8_096,
             oversize: Oversize::Shrink,
             filter: LogFilter::default(),
@@ -320,6 +323,7 @@ impl Destination {
     pub fn delivery(&self) -> DeliverySettings {
         let proof = match self.target.scheme {
             Scheme::Udp => Proof::Datagram,
+            Scheme::Relp => Proof::Acknowledged,
             Scheme::Tcp => self.delivery,
         };
         let drain = DrainSettings {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::config::Destination;
 use crate::syslog::delivery::WindowEstimate;
-use crate::syslog::transport::{TcpConnection, TcpSettings, UdpConnection, UdpSettings};
+use crate::syslog::transport::relp::session::Window;
+use crate::syslog::transport::{
+    RelpConnection, RelpSettings, TcpConnection, TcpSettings, UdpConnection, UdpSettings,
+};
 use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError, Target};
 
 /// An open connection.
@@ -16,6 +19,7 @@ pub(crate) struct Connection {
 
 enum Transport {
     Tcp(TcpConnection),
+    Relp(Box<RelpConnection>),
     Udp { connection: UdpConnection, sent: u64 },
 }
 
@@ -25,14 +29,18 @@ impl Connection {
         destination: &Destination,
         target: &Target,
     ) -> Result<Self, SendError> {
+        let tcp = TcpSettings {
+            connect_timeout: destination.timeout,
+            dead_after: destination.dead_after,
+            stall_timeout: destination.stall_timeout,
+        };
         let transport = match target.scheme {
-            Scheme::Tcp => {
-                let settings = TcpSettings {
-                    connect_timeout: destination.timeout,
-                    dead_after: destination.dead_after,
-                    stall_timeout: destination.stall_timeout,
-                };
-                Transport::Tcp(TcpConnection::connect(target, &settings).await?)
+            Scheme::Tcp => Transport::Tcp(TcpConnection::connect(target, &tcp).await?),
+            Scheme::Relp => {
+                let messages = destination.relp_window as usize;
+                let window = Window { messages, ..Window::default() };
+                let settings = RelpSettings { tcp, window };
+                Transport::Relp(Box::new(RelpConnection::connect(target, &settings).await?))
             }
             Scheme::Udp => {
                 let settings =
@@ -47,6 +55,7 @@ impl Connection {
     pub(crate) fn peer(&self) -> SocketAddr {
         match &self.transport {
             Transport::Tcp(connection) => connection.peer(),
+            Transport::Relp(connection) => connection.peer(),
             Transport::Udp { connection, .. } => connection.peer(),
         }
     }
@@ -55,6 +64,7 @@ impl Connection {
     pub(crate) fn written(&self) -> u64 {
         match &self.transport {
             Transport::Tcp(connection) => connection.written(),
+            Transport::Relp(connection) => connection.written(),
             Transport::Udp { sent, .. } => *sent,
         }
     }
@@ -67,6 +77,7 @@ impl Connection {
     pub(crate) fn reached(&mut self, proof: Proof) -> Result<u64, SendError> {
         let sample = match &mut self.transport {
             Transport::Tcp(connection) => connection.sample()?,
+            Transport::Relp(connection) => return Ok(connection.proven()),
             Transport::Udp { .. } => return Ok(0),
         };
         match proof {
@@ -79,19 +90,28 @@ impl Connection {
         }
     }
 
+    /// Bytes that the receiver's kernel has not taken, where that is told.
+    pub(crate) fn queued(&mut self) -> Result<Option<u64>, SendError> {
+        match &mut self.transport {
+            Transport::Tcp(connection) => Ok(connection.sample()?.queued),
+            Transport::Udp { .. } => Ok(None),
+        }
+    }
+
     /// Whether the window of the receiver can be seen.
     pub(crate) fn tells_window(&mut self) -> bool {
         match &mut self.transport {
             Transport::Tcp(connection) => {
                 connection.sample().is_ok_and(|sample| sample.window.is_some())
             }
-            Transport::Udp { .. } => false,
+            Transport::Relp(_) | Transport::Udp { .. } => false,
         }
     }
 
     pub(crate) async fn write(&mut self, frames: &Frames) -> Result<(), SendError> {
         match &mut self.transport {
             Transport::Tcp(connection) => connection.write(frames.as_bytes()).await,
+            Transport::Relp(connection) => connection.write(frames).await,
             Transport::Udp { connection, sent: all } => {
                 let mut sent = 0;
                 while let Err(error) = connection.send(frames.iter().skip(sent)).await {
@@ -114,6 +134,7 @@ impl Connection {
     pub(crate) async fn watch(&mut self) -> Result<(), SendError> {
         match &mut self.transport {
             Transport::Tcp(connection) => Err(connection.idle().await),
+            Transport::Relp(connection) => connection.watch().await,
             Transport::Udp { connection, .. } => Err(connection.idle().await),
         }
     }
@@ -121,13 +142,16 @@ impl Connection {
     pub(crate) async fn drain(self, timeout: Duration) -> Result<(), DrainError> {
         match self.transport {
             Transport::Tcp(connection) => connection.drain(timeout).await,
+            Transport::Relp(connection) => connection.drain(timeout).await,
             Transport::Udp { .. } => Ok(()),
         }
     }
 
     pub(crate) fn abort(self) {
-        if let Transport::Tcp(connection) = self.transport {
-            connection.abort();
+        match self.transport {
+            Transport::Tcp(connection) => connection.abort(),
+            Transport::Relp(connection) => connection.abort(),
+            Transport::Udp { .. } => {}
         }
     }
 }

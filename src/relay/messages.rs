@@ -24,7 +24,10 @@ pub(super) fn notices(destination: &Destination) -> Result<Formatter, SettingsEr
 
 /// How its messages are set apart; a datagram needs nothing.
 pub(super) fn framing(destination: &Destination) -> Option<Framing> {
-    (destination.target.scheme != Scheme::Udp).then_some(destination.framing)
+    match destination.target.scheme {
+        Scheme::Tcp => Some(destination.framing),
+        Scheme::Udp | Scheme::Relp => None,
+    }
 }
 
 /// A message of the relay's own, about the log at `at` for which the receiver ends every

@@ -5,6 +5,7 @@
 //! [`Delivery`], a state machine; this file is the loop that gives it sockets and time.
 
 mod between;
+mod ending;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::{chain, messages, poison, stopped_for};
 use crate::config::Destination;
 use crate::spool::crash;
 use crate::syslog::delivery::{Death, Delivery, Room, Step, UNANSWERED, Unanswered};
-use crate::syslog::{DrainError, Proof, SendError};
+use crate::syslog::{Proof, SendError};
 
 /// Time for the last drain, its settling, and one more connection.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -289,25 +290,6 @@ impl Sender {
             _ => self.rewind(),
         }
         End::Stop
-    }
-
-    async fn drain(&mut self, connection: Connection) -> End {
-        let window = self.delivery.is_deaf();
-        let patience = if window { Duration::from_secs(2) } else { self.destination.timeout };
-        let mut connection = connection;
-        let window = connection.tells_window();
-        self.delivery.draining(Instant::now());
-        add(&self.counters.drains, 1);
-        match connection.drain(patience).await {
-            Ok(()) => End::Drained,
-            Err(DrainError::Unanswered { sent_queue_empty: true, .. }) => {
-                End::Unanswered { window }
-            }
-            Err(DrainError::Unanswered { peer, .. }) => {
-                End::Broken(SendError::Stalled { peer, stalled: patience })
-            }
-            Err(DrainError::Broken(error)) => End::Broken(error),
-        }
     }
 
     /// Everything written was read by the receiver.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::delivery::Death;
 use super::target::Target;
+use super::transport::relp::session::SessionError;
+use super::transport::tls::TlsError;
 
 /// Why sending failed. Whatever was not confirmed before is to be sent again on the next
 /// connection. [`Self::code`] is stable and used in logs, metrics and docs.
@@ -95,6 +97,41 @@ pub enum SendError {
         /// Time without progress.
         stalled: Duration,
     },
+    /// The peer does not speak RELP, or refuses to speak it with us.
+    #[error(
+        "no RELP session with {peer}; check that this is the port of a RELP receiver, and its log"
+    )]
+    Relp {
+        /// The receiver.
+        peer: SocketAddr,
+        /// What it did.
+        source: SessionError,
+    },
+    /// A RELP server did not take a message. It is to be sent alone, or kept aside.
+    #[error("{peer} refused message {index} of the connection: {status} {text}")]
+    MessageRefused {
+        /// The receiver.
+        peer: SocketAddr,
+        /// Which message, the first of the connection being 0.
+        index: u64,
+        /// Status code, 500 as a rule.
+        status: u16,
+        /// The server's words, made printable and cut.
+        text: String,
+    },
+    /// A RELP server does not answer.
+    #[error(
+        "{peer} has not answered for {} s, {messages} messages wait for it; check what holds the receiver up (a full queue, a blocked output)",
+        .waited.as_secs_f64()
+    )]
+    Unacknowledged {
+        /// The receiver.
+        peer: SocketAddr,
+        /// Messages without an answer; 0 while a session is opened.
+        messages: u64,
+        /// Time without an answer.
+        waited: Duration,
+    },
     /// Window mode needs what this system does not tell.
     #[error(
         "this system does not tell the window of {peer} (Linux 5.4 and newer do), so delivery = \"window\" proves nothing here; use delivery = \"drain\""
@@ -115,6 +152,9 @@ pub enum SendError {
         /// Messages of the same call that were sent before it.
         sent: usize,
     },
+    /// The connection is not, or no longer, encrypted and trusted.
+    #[error(transparent)]
+    Tls(Box<TlsError>),
     /// An earlier datagram was larger than a router on the way takes, and is lost. The system
     /// now sends such datagrams in fragments.
     #[error(
@@ -155,8 +195,12 @@ impl SendError {
             Self::ClosedByPeer { .. } => "syslog.closed_by_peer",
             Self::DeadPath { .. } | Self::Lost { .. } => "syslog.dead_path",
             Self::Stalled { .. } => "syslog.stalled",
+            Self::Relp { source, .. } => source.code(),
+            Self::MessageRefused { .. } => "syslog.message_refused",
+            Self::Unacknowledged { .. } => "syslog.unacknowledged",
             Self::NoWindow { .. } => "syslog.no_window",
             Self::TooLarge { .. } => "syslog.too_large",
+            Self::Tls(error) => error.code(),
             Self::PathMtu { .. } => "syslog.path_mtu",
             Self::Io { .. } => "syslog.io",
         }
@@ -166,6 +210,7 @@ impl SendError {
     pub fn death(&self) -> Death {
         match self {
             Self::Reset { .. } | Self::ClosedByPeer { .. } => Death::AfterData,
+            Self::MessageRefused { index, .. } => Death::Refused { before: *index },
             _ => Death::Unrelated,
         }
     }
@@ -190,24 +235,30 @@ impl SendError {
     }
 }
 
+impl From<TlsError> for SendError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(Box::new(error))
+    }
+}
+
 /// Why a target cannot be used. All are for the operator to correct.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
     /// Nothing before `://`.
-    #[error("`{text}` has no scheme; write udp://HOST:PORT or tcp://HOST:PORT")]
+    #[error("`{text}` has no scheme; write relp://, tcp:// or udp:// and HOST:PORT")]
     NoScheme {
         /// What was written.
         text: String,
     },
     /// A transport that exists, but not here.
-    #[error("`{scheme}://` is not available in this version; use tcp:// or udp://")]
+    #[error("`{scheme}://` is not available in this version; use relp://, tcp:// or udp://")]
     NotAvailable {
         /// What was written, in lower case.
         scheme: String,
     },
     /// Not a transport.
-    #[error("`{scheme}` is not a syslog transport; use tcp:// or udp://")]
+    #[error("`{scheme}` is not a syslog transport; use relp://, tcp:// or udp://")]
     UnknownScheme {
         /// What was written.
         scheme: String,

@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod error;
 mod fit;
 pub mod framing;
+pub mod fuzz;
 mod json;
 pub mod message;
 pub mod pacing;

@@ -13,6 +13,8 @@ use super::message::UnknownName;
 pub const MAX_STREAM: usize = 200_000;
 /// The most octets of a message in a datagram over IPv4.
 pub const MAX_DATAGRAM: usize = 65_507;
+/// The largest message on RELP: what librelp takes by default, ending the session at more.
+pub const MAX_RELP: usize = 128 << 10;
 
 /// Limits of known receivers by name, in octets of a message without its framing.
 pub const PRESETS: [(&str, usize); 7] = [

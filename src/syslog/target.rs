@@ -15,6 +15,8 @@ pub enum Scheme {
     Udp,
     /// A stream of frames (RFC 6587). A drain proves what was read.
     Tcp,
+    /// RELP: the receiver acknowledges every message.
+    Relp,
 }
 
 impl Scheme {
@@ -23,17 +25,20 @@ impl Scheme {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Relp => "relp",
         }
     }
 
-    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP.
+    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP, 2514
+    /// for RELP.
     ///
-    /// No port is registered for syslog over plain TCP: 514/tcp belongs to `rsh`, and
-    /// 1468 is what most receivers of this kind listen on.
+    /// No port is registered for syslog over plain TCP and for RELP: 514/tcp belongs to
+    /// `rsh`, and these are what most receivers of each kind listen on.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Udp => 514,
             Self::Tcp => 1468,
+            Self::Relp => 2514,
         }
     }
 }
@@ -87,9 +92,8 @@ fn parse_scheme(text: &str) -> Result<Scheme, TargetError> {
     match text.to_ascii_lowercase().as_str() {
         "udp" => Ok(Scheme::Udp),
         "tcp" => Ok(Scheme::Tcp),
-        name @ ("tls" | "relp" | "relp+tls") => {
-            Err(TargetError::NotAvailable { scheme: name.to_owned() })
-        }
+        "relp" => Ok(Scheme::Relp),
+        name @ ("tls" | "relp+tls") => Err(TargetError::NotAvailable { scheme: name.to_owned() }),
         _ => Err(TargetError::UnknownScheme { scheme: text.to_owned() }),
     }
 }
@@ -160,6 +164,7 @@ mod tests {
     fn default_ports_depend_on_the_scheme() {
         assert_eq!(parse("udp://siem").port, 514);
         assert_eq!(parse("tcp://siem").port, 1468);
+        assert_eq!(parse("relp://siem").port, 2514);
         assert_eq!(parse("tcp://[::1]").port, 1468);
     }
 
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn planned_schemes_are_named_as_not_available() {
-        for scheme in ["tls", "relp", "relp+tls", "TLS"] {
+        for scheme in ["tls", "relp+tls", "TLS"] {
             let text = refusal(&format!("{scheme}://siem:1"));
             assert!(text.contains("not available in this version"), "{text}");
         }
@@ -198,9 +203,9 @@ mod tests {
     proptest! {
         #[test]
         fn display_is_read_back(
-            udp: bool, name in "[a-z0-9][a-z0-9.-]{0,30}", v6: Option<u128>, port in 1..=u16::MAX
+            scheme in prop::sample::select(vec![Scheme::Udp, Scheme::Tcp, Scheme::Relp]),
+            name in "[a-z0-9][a-z0-9.-]{0,30}", v6: Option<u128>, port in 1..=u16::MAX
         ) {
-            let scheme = if udp { Scheme::Udp } else { Scheme::Tcp };
             let host = v6.map_or(name, |bits| Ipv6Addr::from_bits(bits).to_string());
             let target = Target { scheme, host, port };
             prop_assert_eq!(parse(&target.to_string()), target);

@@ -14,7 +14,7 @@ use crate::receivers::{Kind, RealReceiver};
 const SHARDS: u32 = 2;
 
 /// Delivers `logs` logs to a real receiver and compares what its own parser made of them.
-async fn delivers(
+pub(crate) async fn delivers(
     kind: Kind,
     to: impl Fn(&RealReceiver) -> String,
     framing: Framing,

@@ -15,6 +15,7 @@ mod delivery;
 mod pipeline;
 #[path = "../support/receivers.rs"]
 mod receivers;
+mod relp;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

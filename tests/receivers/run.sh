@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs one receiver in the foreground on loopback.
 # usage: run.sh TOOLS KIND DIR        (KIND: rsyslog | syslog-ng; DIR: where its files go)
-# Ports: RX_UDP, RX_TCP, and for syslog-ng RX_LF (its octet-counting source takes no LF).
+# Ports: RX_UDP, RX_TCP, for rsyslog RX_RELP, and for syslog-ng RX_LF (its octet-counting
+# source takes no LF).
 # DIR/raw.log gets each message as received, DIR/parsed.jsonl what the daemon understood.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,6 +12,7 @@ mkdir -p "$dir"
 triplet=$(uname -m)-linux-gnu
 export LD_LIBRARY_PATH="$root/usr/lib/$triplet:$root/lib/$triplet:$root/usr/lib/syslog-ng"
 sed -e "s|@DIR@|$dir|g" -e "s|@UDP@|${RX_UDP:?}|g" -e "s|@TCP@|${RX_TCP:?}|g" -e "s|@LF@|${RX_LF:-0}|g" \
+  -e "s|@RELP@|${RX_RELP:-0}|g" \
   "$here/$kind.conf" >"$dir/$kind.conf"
 case $kind in
 rsyslog)

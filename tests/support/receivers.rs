@@ -49,6 +49,8 @@ pub(crate) struct RealReceiver {
     pub(crate) octet: SocketAddr,
     /// Takes LF-delimited frames over TCP.
     pub(crate) lf: SocketAddr,
+    /// Takes RELP; rsyslog only.
+    pub(crate) relp: SocketAddr,
 }
 
 impl RealReceiver {
@@ -61,7 +63,8 @@ impl RealReceiver {
         for _ in 0..5 {
             let (udp, octet) = (free_udp_port(), free_tcp_port());
             let lf = if kind == Kind::Rsyslog { octet } else { free_tcp_port() };
-            if let Some(receiver) = Self::start_on(kind, dir, udp, octet, lf)? {
+            let relp = if kind == Kind::Rsyslog { free_tcp_port() } else { octet };
+            if let Some(receiver) = Self::start_on(kind, dir, udp, octet, lf, relp)? {
                 return Some(receiver);
             }
         }
@@ -75,6 +78,7 @@ impl RealReceiver {
         udp: SocketAddr,
         octet: SocketAddr,
         lf: SocketAddr,
+        relp: SocketAddr,
     ) -> Option<Option<Self>> {
         fs::create_dir_all(dir).unwrap();
         let log = fs::File::create(dir.join("stdout.log")).unwrap();
@@ -91,6 +95,7 @@ impl RealReceiver {
             .env("RX_UDP", udp.port().to_string())
             .env("RX_TCP", octet.port().to_string())
             .env("RX_LF", lf.port().to_string())
+            .env("RX_RELP", relp.port().to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -102,8 +107,8 @@ impl RealReceiver {
                 return Some(None);
             }
             // A port that cannot be bound any more is the daemon's.
-            if UdpSocket::bind(udp).is_err() && [octet, lf].iter().all(accepts) {
-                return Some(Some(Self { child, dir: dir.into(), udp, octet, lf }));
+            if UdpSocket::bind(udp).is_err() && [octet, lf, relp].iter().all(accepts) {
+                return Some(Some(Self { child, dir: dir.into(), udp, octet, lf, relp }));
             }
             if start.elapsed() > DEADLINE {
                 let _ = child.kill();
@@ -112,6 +117,31 @@ impl RealReceiver {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Ends the daemon as a service manager would, waits for that, and starts it again on the
+    /// same ports; its files go on.
+    pub(crate) fn restart(mut self, kind: Kind) -> Self {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        self.child.wait().unwrap();
+        self.start_again(kind)
+    }
+
+    /// The same with a daemon that had no time for a last word.
+    pub(crate) fn crash(mut self, kind: Kind) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.start_again(kind)
+    }
+
+    fn start_again(self, kind: Kind) -> Self {
+        // rsyslog does not start beside the pid file of one that was killed.
+        let _ = fs::remove_file(self.dir.join("pid"));
+        let (dir, udp, octet, lf, relp) =
+            (self.dir.clone(), self.udp, self.octet, self.lf, self.relp);
+        let again = Self::start_on(kind, &dir, udp, octet, lf, relp).flatten();
+        again.expect("the daemon starts again on its ports")
     }
 
     /// The messages received so far, in order of arrival, as they came in. A message that

@@ -31,6 +31,18 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
             );
             findings.note("loss", "none that this side can see; a receiver killed with a full queue in memory loses what it had read more than the settle time ago");
         }
+        Scheme::Relp => {
+            findings.note("proof", "the receiver acknowledges every message; rsyslog does so when it has it in its queue");
+            findings.note(
+                "a crash of the receiver",
+                &format!(
+                    "repeats at most {} logs that wait for an acknowledgement, and {} s of logs more",
+                    destination.relp_window,
+                    destination.settle.as_secs()
+                ),
+            );
+            findings.note("loss", "none that this side can see; a receiver killed with a queue in memory loses what it had acknowledged more than the settle time ago");
+        }
         Scheme::Udp => {
             findings.warn("proof", "check.udp", "none exists for UDP: a datagram that nobody refused counts as delivered after the settle time; use tcp:// where a loss matters");
         }
@@ -48,24 +60,34 @@ pub(super) async fn connect(destination: &Destination, findings: &mut Findings) 
 }
 
 async fn connect_to(destination: &Destination, target: &Target, findings: &mut Findings) {
+    let tcp = transport::TcpSettings {
+        connect_timeout: destination.timeout,
+        ..transport::TcpSettings::default()
+    };
     let connected = match target.scheme {
-        Scheme::Tcp => {
-            let settings = transport::TcpSettings {
-                connect_timeout: destination.timeout,
-                ..transport::TcpSettings::default()
-            };
-            match transport::TcpConnection::connect(target, &settings).await {
+        Scheme::Tcp => match transport::TcpConnection::connect(target, &tcp).await {
+            Ok(connection) => {
+                let peer = connection.peer();
+                findings.ok("connect", &peer.to_string());
+                match connection.drain(destination.timeout).await {
+                    Ok(()) => findings.ok("answers a drain", "closes when we close"),
+                    Err(error) => findings.warn(
+                        "answers a drain",
+                        "check.drain",
+                        &format!("{error}; delivery will go on with weaker proof"),
+                    ),
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+        Scheme::Relp => {
+            let settings = transport::RelpSettings { tcp, ..transport::RelpSettings::default() };
+            match transport::RelpConnection::connect(target, &settings).await {
                 Ok(connection) => {
-                    let peer = connection.peer();
-                    findings.ok("connect", &peer.to_string());
-                    match connection.drain(destination.timeout).await {
-                        Ok(()) => findings.ok("answers a drain", "closes when we close"),
-                        Err(error) => findings.warn(
-                            "answers a drain",
-                            "check.drain",
-                            &format!("{error}; delivery will go on with weaker proof"),
-                        ),
-                    }
+                    findings.ok("connect", &connection.peer().to_string());
+                    findings.ok("opens a RELP session", "offers the command syslog");
+                    let _ = connection.drain(destination.timeout).await;
                     Ok(())
                 }
                 Err(error) => Err(error),

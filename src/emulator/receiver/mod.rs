@@ -6,6 +6,7 @@
 
 mod frames;
 mod mode;
+pub mod relp;
 mod tcp;
 mod udp;
 

@@ -1,4 +1,4 @@
-//! Carrying framed messages to a receiver, over UDP and TCP.
+//! Carrying framed messages to a receiver, over UDP, TCP and TLS.
 //!
 //! A transport knows nothing of positions and never retries: it sends, watches the peer, and
 //! says precisely how a connection ended. What that proves is decided in
@@ -9,8 +9,10 @@ mod linux;
 mod path_watch;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+pub mod relp;
 mod socket;
 mod tcp;
+pub mod tls;
 mod token_bucket;
 mod udp;
 
@@ -28,7 +30,9 @@ use tokio::time::timeout;
 use super::error::SendError;
 use super::target::Target;
 
+pub use relp::{RelpConnection, RelpSettings};
 pub use tcp::{DrainError, TcpConnection, TcpSettings};
+pub use tls::{TlsConnection, TlsProfile, TlsSettings};
 pub use token_bucket::TokenBucket;
 pub use udp::{UdpConnection, UdpSettings};
 

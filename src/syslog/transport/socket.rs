@@ -89,6 +89,17 @@ impl Socket {
         self.written
     }
 
+    /// When the path is to be looked at next.
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    /// Leaves what is under way to the kernel when dropped, for a connection on which nothing
+    /// of ours can be lost.
+    pub(super) fn keep_on_drop(&mut self) {
+        self.reset_on_drop = false;
+    }
+
     /// What the kernel knows now.
     pub(super) fn sample(&mut self) -> Result<StreamSample, SendError> {
         let path = self.path()?;
