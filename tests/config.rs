@@ -134,12 +134,22 @@ fn what_is_written_takes_the_place_of_defaults() {
     let instance = &settings.sources[2].credentials;
     assert!(matches!(instance, CredentialSource::Link(Provider::EcsRamRole, _)));
     assert!(format!("{instance:?}").contains("waf-reader"));
-    let [siem, archive, udp] = &settings.destinations[..] else { panic!("three destinations") };
+    let [siem, archive, udp, tls, pinned] = &settings.destinations[..] else {
+        panic!("five destinations")
+    };
     assert_eq!(siem.facility.name(), "local0");
     assert_eq!(siem.framing, Framing::Lf);
     assert_eq!(siem.drain_bytes, 1 << 20);
     assert_eq!((archive.format, archive.framing), (Format::Sample, Framing::Lf));
     assert_eq!(udp.target.port, 514);
+    assert_eq!((tls.target.port, tls.framing), (6514, Framing::OctetCounting));
+    let trust = tls.tls.settings();
+    assert_eq!(trust.server_name.as_deref(), Some("siem.example"));
+    assert_eq!(trust.ca_file.as_deref(), Some(Path::new("/etc/sls-relay/siem-ca.pem")));
+    let client = trust.client.as_ref().unwrap();
+    assert_eq!(client.key, Path::new("/etc/sls-relay/client.key"));
+    let pins: Vec<_> = pinned.tls.settings().fingerprints.iter().map(ToString::to_string).collect();
+    assert!(pins[0].starts_with("sha-1:DA:39") && pins[1].starts_with("sha-256:E3:B0"), "{pins:?}");
     assert_eq!(settings.log.format, LogFormat::Json);
     assert_eq!(settings.control.socket, Path::new("/run/sls-relay/control.sock"));
 }
@@ -184,6 +194,7 @@ fn the_packaged_example_loads_with_every_line_in_use() {
                 "processor =",
                 "connect_to =",
                 "ram_role =",
+                "fingerprints =",
             ];
             second.iter().any(|key| rest.starts_with(key))
         };
@@ -193,6 +204,8 @@ fn the_packaged_example_loads_with_every_line_in_use() {
         }
         all.push('\n');
     }
+    // Certificates have a meaning on this transport alone.
+    let all = all.replace("\"tcp://", "\"tls://");
     parse(&all).unwrap_or_else(|problems| panic!("{problems}"));
 }
 

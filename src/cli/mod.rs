@@ -1,5 +1,6 @@
 //! The command line: one file per command, `output.rs` the only one that prints.
 
+mod cert;
 mod check;
 mod demo;
 mod emulator;
@@ -31,6 +32,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check the configuration and try every connection, without consuming anything
     Check(check::CheckArgs),
+    /// Show what is to be known of certificates before they are trusted
+    Cert(cert::CertArgs),
     /// Show the main job in one process: an emulated SLS, a receiver with an outage, the relay
     Demo(demo::DemoArgs),
     /// Serve an emulated SLS on loopback for tests of your own
@@ -57,13 +60,13 @@ pub(crate) struct ConfigArgs {
     next_help_heading = "Without a file: SLS_ENDPOINT, SLS_AK_ID, SLS_AK_KEY, SLS_PROJECT, SLS_LOGSTORE and SLS_CG from the environment, and"
 )]
 struct SampleArgs {
-    /// Receiver: udp://HOST:514 or tcp://HOST:1468
+    /// Receiver: udp://HOST:514, tcp://HOST:1468 or tls://HOST:6514
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     to: Option<String>,
     /// Spool directory [default: ./sls-relay-spool]
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     spool: Option<String>,
-    /// Framing on TCP: octet-counting or lf
+    /// Framing on TCP and TLS: octet-counting or lf
     #[arg(long, conflicts_with = "config")]
     framing: Option<String>,
     /// Message format: rfc5424 or sample
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Emulator(args) => emulator::run(&args),
         Command::Torture(args) => torture::run(&args),

@@ -1,13 +1,17 @@
 //! A `[[destination]]` table.
 
+use std::sync::Arc;
+
 use super::given::GivenTable;
 use super::log_filter::{LogFilter, LogTest, SeverityField, meaning};
 use super::read::{Read, Reader};
 use super::report::{Place, Report};
 use super::settings::Destination;
+use super::tls::tls;
 use super::value::{self, choice, header_field, name, start_at, zone};
 use crate::syslog::rfc5424::MIN_MESSAGE_BYTES;
 use crate::syslog::size::{self, MAX_DATAGRAM, MAX_RELP, MAX_STREAM};
+use crate::syslog::transport::TlsProfile;
 use crate::syslog::{
     Assurance, Format, FormatSettings, Framing, PacingSettings, Proof, Scheme, SettingsError,
     Severity, Target,
@@ -70,6 +74,7 @@ pub(super) fn destination(
     let max_message = reader.text("max_message", |text| max_message(text, most));
     let oversize = reader.text("oversize", str::parse);
     let filter = filter(&mut reader);
+    let tls = tls(&mut reader, target.as_ref().ok().map(|target| target.scheme));
     if let Ok(target) = &target {
         check_stream_keys(&mut reader, target);
         check_failover(&mut reader, target, failover.as_deref().unwrap_or_default());
@@ -107,13 +112,14 @@ pub(super) fn destination(
         max_message: max_message?,
         oversize: oversize?,
         filter: filter?,
+        tls: Arc::new(TlsProfile::new(tls?)),
     })
 }
 
 /// The sample's receivers read lines.
 fn default_framing(scheme: Scheme, format: Format) -> Framing {
     match (scheme, format) {
-        (Scheme::Tcp, Format::Sample) => Framing::Lf,
+        (Scheme::Tcp | Scheme::Tls, Format::Sample) => Framing::Lf,
         _ => Framing::default(),
     }
 }
@@ -209,7 +215,7 @@ fn filter(reader: &mut Reader<'_>) -> Read<LogFilter> {
 fn check_stream_keys(reader: &mut Reader<'_>, target: &Target) {
     let table = reader.table;
     let why = match target.scheme {
-        Scheme::Tcp => return,
+        Scheme::Tcp | Scheme::Tls => return,
         Scheme::Udp => [
             ("framing", "a datagram holds one message and needs no framing"),
             ("delivery", "nothing proves that a datagram was read"),

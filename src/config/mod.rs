@@ -22,6 +22,7 @@ pub mod schema;
 mod settings;
 mod source;
 mod spool_key;
+mod tls;
 mod value;
 
 use std::io::Read as _;

@@ -325,11 +325,14 @@ static DESTINATION: &[Key] = &[
         Derived("\"syslog\" when there is only one"),
         "Name, by which its place in the spool goes; needed where there are several.",
     ),
-    address("to", "Receiver: relp://HOST[:2514], tcp://HOST[:1468] or udp://HOST[:514]."),
+    address(
+        "to",
+        "Receiver: tls://HOST[:6514], relp://HOST[:2514], tcp://HOST[:1468] or udp://HOST[:514].",
+    ),
     text(
         "framing",
         Derived("octet-counting; lf for format \"sample\""),
-        "How messages are set apart on tcp://: octet-counting, lf or nul.",
+        "How messages are set apart on tcp:// and tls://: octet-counting, lf or nul.",
     ),
     text("format", Text("rfc5424"), "Format of messages: rfc5424, json or sample."),
     text("separator", Text("||"), "What stands between two key=value pairs."),
@@ -396,7 +399,7 @@ static DESTINATION: &[Key] = &[
     text(
         "delivery",
         Text("drain"),
-        "What proves on tcp:// that logs were read: drain, or window (Linux, no proxy between).",
+        "What proves on tcp:// and tls:// that logs were read: drain, or window (Linux, no proxy between).",
     ),
     text(
         "assurance",
@@ -418,14 +421,14 @@ static DESTINATION: &[Key] = &[
         "How long a receiver may read nothing while its machine answers.",
     ),
     span("settle", 0, HOUR, "2 s", "How long proven logs are kept before they are let go."),
-    span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://)."),
+    span("drain_every", 100, HOUR, "30 s", "Longest time between two drains (tcp://, tls://)."),
     size(
         "drain_bytes",
         1024..=u64::MAX,
         "16 MiB",
-        "Bytes between two drains; up to 16 times as many where a drain takes long (tcp://).",
+        "Bytes between two drains; up to 16 times as many where a drain takes long (tcp://, tls://).",
     ),
-    span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://)."),
+    span("drain_idle", 100, HOUR, "2 s", "Time without a log before a drain (tcp://, tls://)."),
     Key {
         name: "udp_max_rate",
         kind: Kind::Number(1..=1_000_000),
@@ -463,6 +466,19 @@ static DESTINATION: &[Key] = &[
         doc: "What values of severity_field mean, such as \"block=warning\"; others mean `severity`.",
     },
     text("severity_at_least", Absent, "Leaves out logs less grave than this, by severity_field."),
+    path(
+        "ca_file",
+        Absent,
+        "PEM file of authorities to believe in place of the system's (tls://).",
+    ),
+    text("server_name", Derived("the host of to"), "Name the certificate must be for (tls://)."),
+    text(
+        "fingerprints",
+        Absent,
+        "Certificates to accept in place of any check, comma-separated: sha-256:AA:BB:... (tls://).",
+    ),
+    path("client_cert_file", Absent, "PEM file of our own certificate and its chain (tls://)."),
+    path("client_key_file", Absent, "PEM file of its private key (tls://)."),
 ];
 
 static LOG: &[Key] = &[

@@ -1,11 +1,13 @@
 //! What the configuration means: every value checked, every default filled in.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::log_filter::LogFilter;
 use crate::sls::{CredentialSource, Endpoint, Filter, Network, SignVersion};
 use crate::spool::{Retention, StartAt};
+use crate::syslog::transport::{TlsProfile, TlsSettings};
 use crate::syslog::{
     Assurance, DeliverySettings, DrainSettings, Facility, Format, Framing, Oversize,
     PacingSettings, Proof, Scheme, Severity, Target,
@@ -222,7 +224,7 @@ pub struct Destination {
     pub name: String,
     /// Transport and address.
     pub target: Target,
-    /// Framing on TCP.
+    /// Framing on TCP and TLS.
     pub framing: Framing,
     /// Message format.
     pub format: Format,
@@ -278,6 +280,9 @@ pub struct Destination {
     pub oversize: Oversize,
     /// Which logs it gets, and how grave each is.
     pub filter: LogFilter,
+    /// Whom to believe on TLS, and who we are; of no meaning elsewhere. Copies of this
+    /// destination share what was read from files.
+    pub tls: Arc<TlsProfile>,
 }
 
 impl Destination {
@@ -314,6 +319,7 @@ impl Destination {
             max_message: 8_096,
             oversize: Oversize::Shrink,
             filter: LogFilter::default(),
+            tls: Arc::new(TlsProfile::new(TlsSettings::default())),
         }
     }
 }
@@ -324,7 +330,7 @@ impl Destination {
         let proof = match self.target.scheme {
             Scheme::Udp => Proof::Datagram,
             Scheme::Relp => Proof::Acknowledged,
-            Scheme::Tcp => self.delivery,
+            Scheme::Tcp | Scheme::Tls => self.delivery,
         };
         let drain = DrainSettings {
             bytes: self.drain_bytes,

@@ -7,7 +7,8 @@ use crate::config::Destination;
 use crate::syslog::delivery::WindowEstimate;
 use crate::syslog::transport::relp::session::Window;
 use crate::syslog::transport::{
-    RelpConnection, RelpSettings, TcpConnection, TcpSettings, UdpConnection, UdpSettings,
+    RelpConnection, RelpSettings, TcpConnection, TcpSettings, TlsConnection, UdpConnection,
+    UdpSettings,
 };
 use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError, Target};
 
@@ -20,6 +21,7 @@ pub(crate) struct Connection {
 enum Transport {
     Tcp(TcpConnection),
     Relp(Box<RelpConnection>),
+    Tls(TlsConnection),
     Udp { connection: UdpConnection, sent: u64 },
 }
 
@@ -42,6 +44,10 @@ impl Connection {
                 let settings = RelpSettings { tcp, window };
                 Transport::Relp(Box::new(RelpConnection::connect(target, &settings).await?))
             }
+            Scheme::Tls => {
+                let connect = TlsConnection::connect(target, &tcp, &destination.tls);
+                Transport::Tls(connect.await?)
+            }
             Scheme::Udp => {
                 let settings =
                     UdpSettings { max_rate: destination.udp_max_rate, ..UdpSettings::default() };
@@ -56,6 +62,7 @@ impl Connection {
         match &self.transport {
             Transport::Tcp(connection) => connection.peer(),
             Transport::Relp(connection) => connection.peer(),
+            Transport::Tls(connection) => connection.peer(),
             Transport::Udp { connection, .. } => connection.peer(),
         }
     }
@@ -65,6 +72,7 @@ impl Connection {
         match &self.transport {
             Transport::Tcp(connection) => connection.written(),
             Transport::Relp(connection) => connection.written(),
+            Transport::Tls(connection) => connection.written(),
             Transport::Udp { sent, .. } => *sent,
         }
     }
@@ -78,6 +86,7 @@ impl Connection {
         let sample = match &mut self.transport {
             Transport::Tcp(connection) => connection.sample()?,
             Transport::Relp(connection) => return Ok(connection.proven()),
+            Transport::Tls(connection) => connection.sample()?,
             Transport::Udp { .. } => return Ok(0),
         };
         match proof {
@@ -94,7 +103,8 @@ impl Connection {
     pub(crate) fn queued(&mut self) -> Result<Option<u64>, SendError> {
         match &mut self.transport {
             Transport::Tcp(connection) => Ok(connection.sample()?.queued),
-            Transport::Udp { .. } => Ok(None),
+            Transport::Tls(connection) => Ok(connection.sample()?.queued),
+            Transport::Relp(_) | Transport::Udp { .. } => Ok(None),
         }
     }
 
@@ -102,6 +112,9 @@ impl Connection {
     pub(crate) fn tells_window(&mut self) -> bool {
         match &mut self.transport {
             Transport::Tcp(connection) => {
+                connection.sample().is_ok_and(|sample| sample.window.is_some())
+            }
+            Transport::Tls(connection) => {
                 connection.sample().is_ok_and(|sample| sample.window.is_some())
             }
             Transport::Relp(_) | Transport::Udp { .. } => false,
@@ -112,6 +125,7 @@ impl Connection {
         match &mut self.transport {
             Transport::Tcp(connection) => connection.write(frames.as_bytes()).await,
             Transport::Relp(connection) => connection.write(frames).await,
+            Transport::Tls(connection) => connection.write(frames.as_bytes()).await,
             Transport::Udp { connection, sent: all } => {
                 let mut sent = 0;
                 while let Err(error) = connection.send(frames.iter().skip(sent)).await {
@@ -135,6 +149,7 @@ impl Connection {
         match &mut self.transport {
             Transport::Tcp(connection) => Err(connection.idle().await),
             Transport::Relp(connection) => connection.watch().await,
+            Transport::Tls(connection) => Err(connection.idle().await),
             Transport::Udp { connection, .. } => Err(connection.idle().await),
         }
     }
@@ -143,6 +158,7 @@ impl Connection {
         match self.transport {
             Transport::Tcp(connection) => connection.drain(timeout).await,
             Transport::Relp(connection) => connection.drain(timeout).await,
+            Transport::Tls(connection) => connection.drain(timeout).await,
             Transport::Udp { .. } => Ok(()),
         }
     }
@@ -151,6 +167,7 @@ impl Connection {
         match self.transport {
             Transport::Tcp(connection) => connection.abort(),
             Transport::Relp(connection) => connection.abort(),
+            Transport::Tls(connection) => connection.abort(),
             Transport::Udp { .. } => {}
         }
     }

@@ -25,7 +25,7 @@ pub(super) fn notices(destination: &Destination) -> Result<Formatter, SettingsEr
 /// How its messages are set apart; a datagram needs nothing.
 pub(super) fn framing(destination: &Destination) -> Option<Framing> {
     match destination.target.scheme {
-        Scheme::Tcp => Some(destination.framing),
+        Scheme::Tcp | Scheme::Tls => Some(destination.framing),
         Scheme::Udp | Scheme::Relp => None,
     }
 }

@@ -152,9 +152,6 @@ pub enum SendError {
         /// Messages of the same call that were sent before it.
         sent: usize,
     },
-    /// The connection is not, or no longer, encrypted and trusted.
-    #[error(transparent)]
-    Tls(Box<TlsError>),
     /// An earlier datagram was larger than a router on the way takes, and is lost. The system
     /// now sends such datagrams in fragments.
     #[error(
@@ -166,6 +163,9 @@ pub enum SendError {
         /// Largest packet of the path in bytes, headers included.
         mtu: u32,
     },
+    /// The connection is not, or no longer, encrypted and trusted.
+    #[error(transparent)]
+    Tls(Box<TlsError>),
     /// Anything else the system reported.
     #[error("cannot {action} {peer}")]
     Io {
@@ -200,8 +200,8 @@ impl SendError {
             Self::Unacknowledged { .. } => "syslog.unacknowledged",
             Self::NoWindow { .. } => "syslog.no_window",
             Self::TooLarge { .. } => "syslog.too_large",
-            Self::Tls(error) => error.code(),
             Self::PathMtu { .. } => "syslog.path_mtu",
+            Self::Tls(error) => error.code(),
             Self::Io { .. } => "syslog.io",
         }
     }
@@ -246,19 +246,21 @@ impl From<TlsError> for SendError {
 #[non_exhaustive]
 pub enum TargetError {
     /// Nothing before `://`.
-    #[error("`{text}` has no scheme; write relp://, tcp:// or udp:// and HOST:PORT")]
+    #[error("`{text}` has no scheme; write tls://, relp://, tcp:// or udp:// and HOST:PORT")]
     NoScheme {
         /// What was written.
         text: String,
     },
     /// A transport that exists, but not here.
-    #[error("`{scheme}://` is not available in this version; use relp://, tcp:// or udp://")]
+    #[error(
+        "`{scheme}://` is not available in this version; use tls://, relp://, tcp:// or udp://"
+    )]
     NotAvailable {
         /// What was written, in lower case.
         scheme: String,
     },
     /// Not a transport.
-    #[error("`{scheme}` is not a syslog transport; use relp://, tcp:// or udp://")]
+    #[error("`{scheme}` is not a syslog transport; use tls://, relp://, tcp:// or udp://")]
     UnknownScheme {
         /// What was written.
         scheme: String,

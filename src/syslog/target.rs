@@ -1,5 +1,5 @@
 //! Where a destination listens, as the configuration writes it: `udp://host:514`,
-//! `tcp://host:1468`, `tcp://[2001:db8::1]:1468`.
+//! `tcp://host:1468`, `tls://host:6514`, `tcp://[2001:db8::1]:1468`.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -15,6 +15,8 @@ pub enum Scheme {
     Udp,
     /// A stream of frames (RFC 6587). A drain proves what was read.
     Tcp,
+    /// The same, encrypted (RFC 5425).
+    Tls,
     /// RELP: the receiver acknowledges every message.
     Relp,
 }
@@ -25,12 +27,21 @@ impl Scheme {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
             Self::Relp => "relp",
         }
     }
 
-    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP, 2514
-    /// for RELP.
+    /// Whether certificates are shown and messages encrypted.
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp | Self::Relp => false,
+            Self::Tls => true,
+        }
+    }
+
+    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP,
+    /// 6514 for TLS (RFC 5425 section 4.1), 2514 for RELP.
     ///
     /// No port is registered for syslog over plain TCP and for RELP: 514/tcp belongs to
     /// `rsh`, and these are what most receivers of each kind listen on.
@@ -38,6 +49,7 @@ impl Scheme {
         match self {
             Self::Udp => 514,
             Self::Tcp => 1468,
+            Self::Tls => 6514,
             Self::Relp => 2514,
         }
     }
@@ -92,8 +104,9 @@ fn parse_scheme(text: &str) -> Result<Scheme, TargetError> {
     match text.to_ascii_lowercase().as_str() {
         "udp" => Ok(Scheme::Udp),
         "tcp" => Ok(Scheme::Tcp),
+        "tls" => Ok(Scheme::Tls),
         "relp" => Ok(Scheme::Relp),
-        name @ ("tls" | "relp+tls") => Err(TargetError::NotAvailable { scheme: name.to_owned() }),
+        name @ "relp+tls" => Err(TargetError::NotAvailable { scheme: name.to_owned() }),
         _ => Err(TargetError::UnknownScheme { scheme: text.to_owned() }),
     }
 }
@@ -166,6 +179,7 @@ mod tests {
         assert_eq!(parse("tcp://siem").port, 1468);
         assert_eq!(parse("relp://siem").port, 2514);
         assert_eq!(parse("tcp://[::1]").port, 1468);
+        assert_eq!(parse("tls://siem").port, 6514);
     }
 
     #[test]
@@ -182,7 +196,7 @@ mod tests {
 
     #[test]
     fn planned_schemes_are_named_as_not_available() {
-        for scheme in ["tls", "relp+tls", "TLS"] {
+        for scheme in ["relp+tls", "RELP+TLS"] {
             let text = refusal(&format!("{scheme}://siem:1"));
             assert!(text.contains("not available in this version"), "{text}");
         }
@@ -203,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn display_is_read_back(
-            scheme in prop::sample::select(vec![Scheme::Udp, Scheme::Tcp, Scheme::Relp]),
+            scheme in prop::sample::select(vec![Scheme::Udp, Scheme::Tcp, Scheme::Tls, Scheme::Relp]),
             name in "[a-z0-9][a-z0-9.-]{0,30}", v6: Option<u128>, port in 1..=u16::MAX
         ) {
             let host = v6.map_or(name, |bits| Ipv6Addr::from_bits(bits).to_string());

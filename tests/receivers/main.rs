@@ -13,9 +13,12 @@ mod decoder;
 mod delivery;
 #[path = "../support/pipeline.rs"]
 mod pipeline;
+#[path = "../support/pki.rs"]
+mod pki;
 #[path = "../support/receivers.rs"]
 mod receivers;
 mod relp;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -21,6 +21,18 @@ const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools");
 pub(crate) enum Kind {
     Rsyslog,
     SyslogNg,
+    /// Over TLS. The folder must hold `ca.pem`, `server.pem` and `server.key`.
+    Tls(Stack),
+    /// The same, wanting a certificate of `ca.pem` from clients.
+    TlsAuth(Stack),
+}
+
+/// A daemon with a TLS library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stack {
+    RsyslogOpenssl,
+    RsyslogGnutls,
+    SyslogNg,
 }
 
 impl Kind {
@@ -28,19 +40,28 @@ impl Kind {
         match self {
             Kind::Rsyslog => "rsyslog",
             Kind::SyslogNg => "syslog-ng",
+            Kind::Tls(Stack::RsyslogOpenssl) => "rsyslog-ossl",
+            Kind::Tls(Stack::RsyslogGnutls) => "rsyslog-gtls",
+            Kind::Tls(Stack::SyslogNg) => "syslog-ng-tls",
+            Kind::TlsAuth(Stack::RsyslogOpenssl) => "rsyslog-ossl-auth",
+            Kind::TlsAuth(Stack::RsyslogGnutls) => "rsyslog-gtls-auth",
+            Kind::TlsAuth(Stack::SyslogNg) => "syslog-ng-tls-auth",
         }
     }
 
     fn daemon(self) -> &'static str {
         match self {
-            Kind::Rsyslog => "rsyslogd",
-            Kind::SyslogNg => "syslog-ng",
+            Kind::SyslogNg | Kind::Tls(Stack::SyslogNg) | Kind::TlsAuth(Stack::SyslogNg) => {
+                "syslog-ng"
+            }
+            _ => "rsyslogd",
         }
     }
 }
 
 /// A running daemon; dropping it kills it.
 pub(crate) struct RealReceiver {
+    kind: Kind,
     child: Child,
     dir: PathBuf,
     /// Takes datagrams.
@@ -62,7 +83,7 @@ impl RealReceiver {
         // Another process may take a port between choosing it and the daemon's bind.
         for _ in 0..5 {
             let (udp, octet) = (free_udp_port(), free_tcp_port());
-            let lf = if kind == Kind::Rsyslog { octet } else { free_tcp_port() };
+            let lf = if kind == Kind::SyslogNg { free_tcp_port() } else { octet };
             let relp = if kind == Kind::Rsyslog { free_tcp_port() } else { octet };
             if let Some(receiver) = Self::start_on(kind, dir, udp, octet, lf, relp)? {
                 return Some(receiver);
@@ -108,7 +129,7 @@ impl RealReceiver {
             }
             // A port that cannot be bound any more is the daemon's.
             if UdpSocket::bind(udp).is_err() && [octet, lf, relp].iter().all(accepts) {
-                return Some(Some(Self { child, dir: dir.into(), udp, octet, lf, relp }));
+                return Some(Some(Self { kind, child, dir: dir.into(), udp, octet, lf, relp }));
             }
             if start.elapsed() > DEADLINE {
                 let _ = child.kill();
@@ -121,26 +142,26 @@ impl RealReceiver {
 
     /// Ends the daemon as a service manager would, waits for that, and starts it again on the
     /// same ports; its files go on.
-    pub(crate) fn restart(mut self, kind: Kind) -> Self {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    pub(crate) fn restart(mut self) -> Self {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap();
-        self.start_again(kind)
+        self.start_again()
     }
 
     /// The same with a daemon that had no time for a last word.
-    pub(crate) fn crash(mut self, kind: Kind) -> Self {
+    pub(crate) fn crash(mut self) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.start_again(kind)
+        self.start_again()
     }
 
-    fn start_again(self, kind: Kind) -> Self {
+    fn start_again(self) -> Self {
         // rsyslog does not start beside the pid file of one that was killed.
         let _ = fs::remove_file(self.dir.join("pid"));
         let (dir, udp, octet, lf, relp) =
             (self.dir.clone(), self.udp, self.octet, self.lf, self.relp);
-        let again = Self::start_on(kind, &dir, udp, octet, lf, relp).flatten();
+        let again = Self::start_on(self.kind, &dir, udp, octet, lf, relp).flatten();
         again.expect("the daemon starts again on its ports")
     }
 

@@ -1,10 +1,17 @@
 //! What a destination can prove, and whether it answers.
 
+use jiff::Timestamp;
+
 use super::findings::Findings;
 use crate::cli::output;
 use crate::config::Destination;
 use crate::relay;
-use crate::syslog::{Format, Scheme, Target, transport};
+use crate::syslog::transport::tls::TlsSession;
+use crate::syslog::transport::{
+    RelpConnection, RelpSettings, TcpConnection, TcpSettings, TlsConnection, UdpConnection,
+    UdpSettings,
+};
+use crate::syslog::{DrainError, Format, Scheme, SendError, Target};
 
 pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
     findings.note("receiver", &format!("{} as {}", destination.target, destination.format));
@@ -18,18 +25,10 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
         findings.note("identity", "the sample's layout has no place for it: a receiver cannot tell a repeated log from a new one");
     }
     match destination.target.scheme {
-        Scheme::Tcp => {
-            findings.note("proof", "drain: from time to time the connection is closed in one direction, and the receiver closing the other proves that it read everything");
-            findings.note(
-                "a crash of the receiver",
-                &format!(
-                    "repeats at most {} or {} s of logs, whichever is less, and {} s more",
-                    output::size(destination.drain_bytes),
-                    destination.drain_every.as_secs(),
-                    destination.settle.as_secs()
-                ),
-            );
-            findings.note("loss", "none that this side can see; a receiver killed with a full queue in memory loses what it had read more than the settle time ago");
+        Scheme::Tcp => describe_drain(destination, findings),
+        Scheme::Tls => {
+            describe_drain(destination, findings);
+            describe_trust(destination, findings);
         }
         Scheme::Relp => {
             findings.note("proof", "the receiver acknowledges every message; rsyslog does so when it has it in its queue");
@@ -60,46 +59,118 @@ pub(super) async fn connect(destination: &Destination, findings: &mut Findings) 
 }
 
 async fn connect_to(destination: &Destination, target: &Target, findings: &mut Findings) {
-    let tcp = transport::TcpSettings {
-        connect_timeout: destination.timeout,
-        ..transport::TcpSettings::default()
-    };
+    let wait = destination.timeout;
+    let tcp = TcpSettings { connect_timeout: wait, ..TcpSettings::default() };
     let connected = match target.scheme {
-        Scheme::Tcp => match transport::TcpConnection::connect(target, &tcp).await {
+        Scheme::Tcp => match TcpConnection::connect(target, &tcp).await {
             Ok(connection) => {
-                let peer = connection.peer();
-                findings.ok("connect", &peer.to_string());
-                match connection.drain(destination.timeout).await {
-                    Ok(()) => findings.ok("answers a drain", "closes when we close"),
-                    Err(error) => findings.warn(
-                        "answers a drain",
-                        "check.drain",
-                        &format!("{error}; delivery will go on with weaker proof"),
-                    ),
-                }
-                Ok(())
+                findings.ok("connect", &connection.peer().to_string());
+                drained(connection.drain(wait).await, findings)
             }
             Err(error) => Err(error),
         },
+        Scheme::Tls => tls(destination, target, &tcp, findings).await,
         Scheme::Relp => {
-            let settings = transport::RelpSettings { tcp, ..transport::RelpSettings::default() };
-            match transport::RelpConnection::connect(target, &settings).await {
+            let settings = RelpSettings { tcp, ..RelpSettings::default() };
+            match RelpConnection::connect(target, &settings).await {
                 Ok(connection) => {
                     findings.ok("connect", &connection.peer().to_string());
                     findings.ok("opens a RELP session", "offers the command syslog");
-                    let _ = connection.drain(destination.timeout).await;
+                    let _ = connection.drain(wait).await;
                     Ok(())
                 }
                 Err(error) => Err(error),
             }
         }
-        Scheme::Udp => {
-            transport::UdpConnection::connect(target, &transport::UdpSettings::default())
-                .await
-                .map(|connection| findings.ok("resolve", &connection.peer().to_string()))
-        }
+        Scheme::Udp => UdpConnection::connect(target, &UdpSettings::default())
+            .await
+            .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
     };
     if let Err(error) = connected {
         findings.fail("connect", error.code(), &relay::chain(&error));
     }
+}
+
+fn describe_drain(destination: &Destination, findings: &mut Findings) {
+    findings.note("proof", "drain: from time to time the connection is closed in one direction, and the receiver closing the other proves that it read everything");
+    findings.note(
+        "a crash of the receiver",
+        &format!(
+            "repeats at most {} or {} s of logs, whichever is less, and {} s more",
+            output::size(destination.drain_bytes),
+            destination.drain_every.as_secs(),
+            destination.settle.as_secs()
+        ),
+    );
+    findings.note("loss", "none that this side can see; a receiver killed with a full queue in memory loses what it had read more than the settle time ago");
+}
+
+/// What the receiver's certificate must be, and whether the files can be used.
+fn describe_trust(destination: &Destination, findings: &mut Findings) {
+    let settings = destination.tls.settings();
+    let name = settings.server_name.as_ref().unwrap_or(&destination.target.host);
+    let trust = match (settings.fingerprints.as_slice(), &settings.ca_file) {
+        ([], None) => format!("certificates for {name} by authorities that this machine trusts"),
+        ([], Some(file)) => format!("certificates for {name} by authorities in {}", file.display()),
+        (pins, _) => {
+            let pins: Vec<_> = pins.iter().map(ToString::to_string).collect();
+            format!("the certificate with the fingerprint {}", pins.join(" or "))
+        }
+    };
+    findings.note("trusts", &trust);
+    if let Err(error) = destination.tls.load() {
+        findings.fail("certificate files", error.code(), &relay::chain(&error));
+    }
+}
+
+async fn tls(
+    destination: &Destination,
+    target: &Target,
+    tcp: &TcpSettings,
+    findings: &mut Findings,
+) -> Result<(), SendError> {
+    // What the files lack was found already.
+    if destination.tls.load().is_err() {
+        return Ok(());
+    }
+    let connect = TlsConnection::connect(target, tcp, &destination.tls);
+    let connection = connect.await?;
+    findings.ok("connect", &connection.peer().to_string());
+    describe_session(connection.session(), findings);
+    drained(connection.drain(destination.timeout).await, findings)
+}
+
+fn describe_session(session: &TlsSession, findings: &mut Findings) {
+    findings.ok("TLS", &session.to_string());
+    if let Some(certificate) = session.peer.first() {
+        findings.ok("certificate", &certificate.to_string());
+    }
+    match (&session.ours, session.asked) {
+        (Some(ours), true) => findings.ok("client certificate", &ours.to_string()),
+        (Some(ours), false) => {
+            findings.note("client certificate", &format!("the receiver asks for none; {ours}"));
+        }
+        (None, true) => {
+            findings.note("client certificate", "the receiver asks for one, and none is configured")
+        }
+        (None, false) => {}
+    }
+    for warning in session.expiry_warnings(Timestamp::now()) {
+        findings.warn("expiry", "syslog.tls_expiry", &warning);
+    }
+}
+
+/// A drain without a proof is a warning; a receiver that refuses our certificate, which under
+/// TLS 1.3 shows only now, takes no logs at all.
+fn drained(drained: Result<(), DrainError>, findings: &mut Findings) -> Result<(), SendError> {
+    match drained {
+        Ok(()) => findings.ok("answers a drain", "closes when we close"),
+        Err(DrainError::Broken(error @ SendError::Tls(_))) => return Err(error),
+        Err(error) => findings.warn(
+            "answers a drain",
+            "check.drain",
+            &format!("{error}; delivery will go on with weaker proof"),
+        ),
+    }
+    Ok(())
 }

@@ -59,6 +59,10 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
             findings.section(format!("destination {}", destination.name));
             destination::describe(destination, &mut findings);
         }
+        if findings.failed() > 0 {
+            findings.finish("The configuration names files that cannot be used.");
+            return ExitCode::from(exit::CONFIG);
+        }
         findings.finish("The configuration is valid. Nothing was connected to.");
         return ExitCode::SUCCESS;
     }

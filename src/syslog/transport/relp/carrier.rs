@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::syslog::error::SendError;
 use crate::syslog::transport::DrainError;
-use crate::syslog::transport::socket::Socket;
+use crate::syslog::transport::socket::{Patience, Socket};
 use crate::syslog::transport::tls::TlsSocket;
 
 /// A connection, read and written in polls. Dropping it resets it.
@@ -101,7 +101,7 @@ impl Carrier {
             }
             Self::Tls(mut socket) => {
                 std::future::poll_fn(|cx| socket.poll_end(cx)).await?;
-                socket.finish(within).await
+                socket.finish(Patience::new(within), within).await
             }
         }
     }

@@ -199,7 +199,7 @@ impl RelpConnection {
         // The proof is complete. What the server does with the rest cannot take it away.
         let deadline = Instant::now() + CLOSE_WITHIN.min(within);
         let peer = self.peer();
-        match timeout_at(deadline, self.close()).await {
+        match timeout_at(deadline, Box::pin(self.close())).await {
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the session has no good end"),
             Err(_) => tracing::debug!(%peer, "the server does not answer the end of the session"),
             Ok(Ok(())) => {}

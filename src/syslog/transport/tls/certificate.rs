@@ -119,3 +119,46 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
 fn shown(text: &str) -> String {
     text.chars().take(LONGEST_NAME).flat_map(char::escape_debug).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn certificate() -> Vec<u8> {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject as _;
+        let pem = include_bytes!("../../../../tests/fixtures/syslog/tls/v1.pem");
+        CertificateDer::from_pem_slice(pem).unwrap().to_vec()
+    }
+
+    #[test]
+    fn names_are_shown_without_control_characters() {
+        assert_eq!(shown("a\x1b[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(shown(&"x".repeat(1000)).len(), LONGEST_NAME);
+    }
+
+    #[test]
+    fn what_is_no_certificate_still_has_fingerprints() {
+        let read = Certificate::from_der(b"");
+        assert!(read.sha1.to_string().starts_with("sha-1:DA:39:A3:EE"));
+        assert_eq!((read.shown_names().as_str(), read.not_after), ("no names", None));
+        assert!(public_key(b"").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_of_a_certificate_panics(
+            at in 0..700_usize, byte: u8, cut in 0..900_usize
+        ) {
+            let mut der = certificate();
+            if let Some(old) = der.get_mut(at) {
+                *old = byte;
+            }
+            der.truncate(cut);
+            let _ = Certificate::from_der(&der).to_string();
+            let _ = public_key(&der);
+        }
+    }
+}

@@ -75,7 +75,9 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The host of the destination cannot stand in a certificate.
-    #[error("`{name}` is not a name that a certificate can hold; set server_name")]
+    #[error(
+        "`{name}` is no name that a certificate can be for; write a DNS name or an address as server_name"
+    )]
     ServerName {
         /// The name.
         name: String,

@@ -17,19 +17,37 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
-use super::socket::READS_PER_TURN;
-use super::{DrainError, TcpSettings};
+use super::socket::{Patience, READS_PER_TURN};
+use super::{DrainError, StreamSample, TcpSettings};
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
 
 pub use certificate::Certificate;
 pub use error::{Refusal, TlsError, TlsFileError};
 pub use fingerprint::{Fingerprint, FingerprintError};
-pub use profile::{ClientFiles, TlsProfile, TlsSettings, read_certificates};
+pub use profile::{ClientFiles, TlsProfile, TlsSettings, read_certificates, server_name};
 pub use session::TlsSession;
 pub(super) use stream::TlsSocket;
+
+/// Asks a receiver for its certificate, believes nothing, and goes.
+///
+/// # Errors
+/// Those of [`TlsConnection::connect`], but for a certificate that is refused.
+pub async fn presented(target: &Target, limits: &TcpSettings) -> Result<Certificate, SendError> {
+    // No certificate has this hash, and the refusal tells what was there.
+    let fingerprints = vec![Fingerprint::Sha256([0; 32])];
+    let profile = TlsProfile::new(TlsSettings { fingerprints, ..TlsSettings::default() });
+    match TlsSocket::connect(target, limits, &profile).await {
+        Ok(socket) => Err(TlsError::HandshakeClosed { peer: socket.peer() }.into()),
+        Err(SendError::Tls(error)) => match *error {
+            TlsError::Untrusted { refusal, .. } => Ok(*refusal.presented),
+            error => Err(error.into()),
+        },
+        Err(error) => Err(error),
+    }
+}
 
 /// An encrypted connection that messages are written to.
 ///
@@ -74,6 +92,14 @@ impl TlsConnection {
     /// included: the unit in which the kernel counts what was acknowledged.
     pub fn written(&self) -> u64 {
         self.socket.written()
+    }
+
+    /// What the kernel knows of the connection now, in bytes of ciphertext.
+    ///
+    /// # Errors
+    /// [`SendError::Io`].
+    pub fn sample(&mut self) -> Result<StreamSample, SendError> {
+        self.socket.sample()
     }
 
     /// Decrypted bytes that the peer sent. Syslog has no answers; they are thrown away.
@@ -129,18 +155,22 @@ impl TlsConnection {
     /// not send: somebody who can forge TCP segments on the way could fake it.
     ///
     /// # Errors
-    /// [`DrainError::Unanswered`] when `within` has passed, [`DrainError::Broken`] on every
-    /// other end, also if the peer's end was there before ours.
+    /// [`DrainError::Unanswered`] when the peer has read everything, as far as can be seen, and
+    /// says nothing for `within`; [`DrainError::Broken`] on every other end, also if the peer's
+    /// end was there before ours.
     pub async fn drain(mut self, within: Duration) -> Result<(), DrainError> {
-        let ended = poll_fn(|cx| match self.poll_ended(cx) {
-            Poll::Ready(error) => Poll::Ready(Err(error)),
-            Poll::Pending => self.socket.poll_end(cx),
-        });
-        match timeout(within, ended).await {
-            Ok(ended) => ended?,
-            Err(_) => return Err(self.socket.unanswered(within)),
+        let mut patience = Patience::new(within);
+        loop {
+            let ended = poll_fn(|cx| match self.poll_ended(cx) {
+                Poll::Ready(error) => Poll::Ready(Err(error)),
+                Poll::Pending => self.socket.poll_end(cx),
+            });
+            match timeout_at(patience.deadline(), ended).await {
+                Ok(ended) => break ended?,
+                Err(_) => self.socket.wait_on(&mut patience, within)?,
+            }
         }
-        self.socket.finish(within).await
+        self.socket.finish(patience, within).await
     }
 
     /// Resets the connection at once. What is in flight is thrown away.

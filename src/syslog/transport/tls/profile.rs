@@ -111,8 +111,7 @@ impl TlsProfile {
         let name = self.settings.server_name.as_deref().unwrap_or(host);
         // A zone belongs to this machine, not to the certificate.
         let name = name.split_once('%').map_or(name, |(address, _)| address);
-        ServerName::try_from(name.to_owned())
-            .map_err(|_| TlsError::ServerName { name: name.to_owned() })
+        parse_name(name)
     }
 
     /// What holds for a connection made now.
@@ -221,6 +220,14 @@ impl ResolvesClientCert for Client {
     }
 }
 
+/// Checks a name that a certificate may be for: a DNS name or an address.
+///
+/// # Errors
+/// [`TlsError::ServerName`].
+pub fn server_name(text: &str) -> Result<String, TlsError> {
+    parse_name(text).map(|_| text.to_owned())
+}
+
 /// All certificates of a PEM file, in their order; at least one.
 ///
 /// # Errors
@@ -234,6 +241,11 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
         return Err(TlsFileError::Empty { path: path.to_owned(), what, label });
     }
     Ok(found)
+}
+
+fn parse_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| TlsError::ServerName { name: name.to_owned() })
 }
 
 fn read_roots(path: &Path) -> Result<RootCertStore, TlsFileError> {

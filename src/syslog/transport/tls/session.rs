@@ -72,3 +72,37 @@ fn warning(whose: &str, certificate: &Certificate, now: Timestamp) -> Option<Str
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_begin_thirty_days_ahead_and_name_whose_certificate_it_is() {
+        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let ending = |days: i64| {
+            let mut certificate = Certificate::from_der(b"");
+            certificate.names = vec!["siem.test".to_owned()];
+            certificate.not_after = Some(now + SignedDuration::from_hours(24 * days));
+            certificate
+        };
+        let session = |peer: Vec<Certificate>, ours| TlsSession {
+            version: "TLS 1.3",
+            cipher: String::new(),
+            peer,
+            ours,
+            asked: false,
+        };
+        let good = session(vec![ending(31), Certificate::from_der(b"")], Some(ending(400)));
+        assert!(good.expiry_warnings(now).is_empty());
+        let ends = session(vec![ending(29), ending(3)], Some(ending(-1))).expiry_warnings(now);
+        assert_eq!(
+            ends,
+            [
+                "the receiver's certificate (siem.test) ends in 29 days, at 2026-06-30T00:00:00Z",
+                "an intermediate certificate (siem.test) ends in 3 days, at 2026-06-04T00:00:00Z",
+                "our client certificate (siem.test) ended at 2026-05-31T00:00:00Z",
+            ]
+        );
+    }
+}

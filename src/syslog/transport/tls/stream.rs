@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -22,8 +22,8 @@ use super::profile::{Client, TlsProfile};
 use super::session::TlsSession;
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
-use crate::syslog::transport::socket::Socket;
-use crate::syslog::transport::{DrainError, TcpSettings};
+use crate::syslog::transport::socket::{Patience, Socket};
+use crate::syslog::transport::{DrainError, StreamSample, TcpSettings};
 
 /// A connection that ends so soon after the receiver asked for our certificate probably ends
 /// because of it: under TLS 1.3 many receivers say nothing more than a reset.
@@ -32,7 +32,8 @@ const SOON: Duration = Duration::from_secs(5);
 /// A connected socket on which the handshake is done. Dropping it resets the connection.
 #[derive(Debug)]
 pub(in crate::syslog::transport) struct TlsSocket {
-    stream: TlsStream<Socket>,
+    // Its state is large, and would be part of every future that holds a connection.
+    stream: Box<TlsStream<Socket>>,
     peer: SocketAddr,
     client: Arc<Client>,
     session: TlsSession,
@@ -54,7 +55,8 @@ impl TlsSocket {
         let name = profile.server_name(&target.host)?;
         let socket = Socket::connect(target, settings).await?;
         let (peer, client, after) = (socket.peer(), loaded.client, settings.connect_timeout);
-        let handshake = TlsConnector::from(loaded.config).connect(name, socket).into_fallible();
+        let handshake =
+            Box::pin(TlsConnector::from(loaded.config).connect(name, socket).into_fallible());
         let stream = match timeout(after, handshake).await {
             Err(_) => return Err(TlsError::HandshakeTimeout { peer, after }.into()),
             Ok(Err((error, mut socket))) => {
@@ -65,7 +67,7 @@ impl TlsSocket {
                     _ => name_error("speak TLS with", error, peer, &client),
                 });
             }
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(stream)) => Box::new(stream),
         };
         let session = TlsSession::new(stream.get_ref().1, client.certificate(), client.was_asked());
         let warnings = session.expiry_warnings(Timestamp::now());
@@ -111,10 +113,10 @@ impl TlsSocket {
         buf: &mut [u8],
     ) -> Poll<Result<usize, SendError>> {
         let mut buf = ReadBuf::new(buf);
-        let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+        let read = match Pin::new(&mut *self.stream).poll_read(cx, &mut buf) {
             Poll::Pending if self.stream.get_ref().1.wants_write() => {
                 // An answer of the protocol itself, such as to a change of keys.
-                if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+                if let Poll::Ready(Err(error)) = Pin::new(&mut *self.stream).poll_flush(cx) {
                     return Poll::Ready(Err(self.error("write to", error)));
                 }
                 return Poll::Pending;
@@ -135,7 +137,7 @@ impl TlsSocket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize, SendError>> {
-        let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        let taken = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes));
         Poll::Ready(taken.map_err(|error| self.write_error(cx, error)))
     }
 
@@ -144,7 +146,7 @@ impl TlsSocket {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let done = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        let done = ready!(Pin::new(&mut *self.stream).poll_flush(cx));
         Poll::Ready(done.map_err(|error| self.write_error(cx, error)))
     }
 
@@ -153,7 +155,7 @@ impl TlsSocket {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let done = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        let done = ready!(Pin::new(&mut *self.stream).poll_shutdown(cx));
         Poll::Ready(done.map_err(|error| self.write_error(cx, error)))
     }
 
@@ -167,28 +169,45 @@ impl TlsSocket {
     /// As [`super::TlsConnection::drain`].
     pub(in crate::syslog::transport) async fn finish(
         mut self,
+        mut patience: Patience,
         within: Duration,
     ) -> Result<(), DrainError> {
-        let ended = async {
-            let mut buf = [0; 4096];
-            while poll_fn(|cx| self.poll_read(cx, &mut buf)).await? > 0 {}
-            self.stream.get_mut().0.read_to_end().await
-        };
-        match timeout(within, ended).await {
-            Ok(ended) => ended?,
-            Err(_) => return Err(self.unanswered(within)),
+        loop {
+            match timeout_at(patience.deadline(), self.read_to_end()).await {
+                Ok(ended) => break ended?,
+                Err(_) => self.wait_on(&mut patience, within)?,
+            }
         }
         self.stream.get_mut().0.finish(within).await
     }
 
-    /// See [`Socket::unanswered`].
-    pub(in crate::syslog::transport) fn unanswered(&mut self, within: Duration) -> DrainError {
-        self.stream.get_mut().0.unanswered(within)
+    /// At the deadline of `patience`: goes on where the peer still reads.
+    ///
+    /// # Errors
+    /// That of a drain without an answer, see [`Socket::unanswered`].
+    pub(in crate::syslog::transport) fn wait_on(
+        &mut self,
+        patience: &mut Patience,
+        within: Duration,
+    ) -> Result<(), DrainError> {
+        let socket = self.stream.get_mut().0;
+        if socket.still_reads(patience)? { Ok(()) } else { Err(socket.unanswered(within)) }
+    }
+
+    /// What the kernel knows now, in bytes of ciphertext.
+    pub(in crate::syslog::transport) fn sample(&mut self) -> Result<StreamSample, SendError> {
+        self.stream.get_mut().0.sample()
     }
 
     /// What the peer's end is called while the connection is in use.
     pub(in crate::syslog::transport) fn ended(&self) -> SendError {
         self.or_refused(SendError::ClosedByPeer { peer: self.peer })
+    }
+
+    /// Reads to the peer's end of TLS, and on to that of TCP. Cancel safe.
+    async fn read_to_end(&mut self) -> Result<(), SendError> {
+        while poll_fn(|cx| self.poll_read(cx, &mut [0; 4096])).await? > 0 {}
+        self.stream.get_mut().0.read_to_end().await
     }
 
     /// A broken connection is known to writers first; an alert that explains it may still be
