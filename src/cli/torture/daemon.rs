@@ -20,6 +20,7 @@ pub(super) struct RealReceiver {
     dir: PathBuf,
     port: u16,
     lf: u16,
+    relp: u16,
     process: Option<Daemon>,
     arrived: Lines,
     tally: Tally,
@@ -34,13 +35,14 @@ impl RealReceiver {
         tally: &Tally,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let (port, lf) = (free_port()?, free_port()?);
+        let (port, lf, relp) = (free_port()?, free_port()?, free_port()?);
         let mut receiver = Self {
             kind,
             tools: tools.clone(),
             dir: dir.to_owned(),
             port,
             lf,
+            relp,
             process: None,
             arrived: Lines::new(dir.join("raw.log")),
             tally: tally.clone(),
@@ -57,6 +59,11 @@ impl RealReceiver {
     /// Where it takes LF-delimited frames.
     pub(super) fn lf(&self) -> SocketAddr {
         SocketAddr::new(ADDRESS, if self.kind == Kind::Rsyslog { self.port } else { self.lf })
+    }
+
+    /// Where rsyslog speaks RELP.
+    pub(super) fn relp(&self) -> SocketAddr {
+        SocketAddr::new(ADDRESS, self.relp)
     }
 
     /// Sends a signal, and waits for the end where that is what it means.
@@ -135,6 +142,7 @@ impl RealReceiver {
             .replace("@ADDRESS@", &ADDRESS.to_string())
             .replace("@PORT@", &self.port.to_string())
             .replace("@LF@", &self.lf.to_string())
+            .replace("@RELP@", &self.relp.to_string())
             .replace("@VERSION@", version);
         let path = self.dir.join(name);
         std::fs::write(&path, text)?;
@@ -197,8 +205,6 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
     use super::*;
 
     #[test]

@@ -66,6 +66,14 @@ impl Receiving {
         }
     }
 
+    /// Where it speaks RELP.
+    pub(super) fn relp(&self) -> anyhow::Result<SocketAddr> {
+        match self {
+            Self::Hostile(_) => anyhow::bail!("the hostile receiver speaks no RELP here"),
+            Self::Real(receiver) => Ok(receiver.relp()),
+        }
+    }
+
     /// Where it takes LF-delimited frames over TCP.
     pub(super) fn lf(&self) -> anyhow::Result<SocketAddr> {
         match self {

@@ -20,6 +20,8 @@ pub(super) enum Transport {
     TcpDrain,
     /// TCP; the receiver's window proves.
     TcpWindow,
+    /// RELP, which only rsyslog speaks; it acknowledges.
+    Relp,
     /// Datagrams; nothing proves.
     Udp,
 }
@@ -118,6 +120,7 @@ impl Scenario {
     pub(super) fn target(&self, address: SocketAddr) -> String {
         let scheme = match self.transport {
             Transport::TcpDrain | Transport::TcpWindow => "tcp",
+            Transport::Relp => "relp",
             Transport::Udp => "udp",
         };
         format!("{scheme}://{address}")
@@ -137,6 +140,9 @@ impl Scenario {
     }
 
     fn makes_sense(&self) -> bool {
+        if self.transport == Transport::Relp && self.receiver != Kind::Rsyslog {
+            return false;
+        }
         if self.transport == Transport::Udp && !self.suits_datagrams() {
             return false;
         }
@@ -165,12 +171,13 @@ impl Scenario {
 }
 
 impl Transport {
-    const ALL: [Self; 3] = [Self::TcpDrain, Self::TcpWindow, Self::Udp];
+    const ALL: [Self; 4] = [Self::TcpDrain, Self::TcpWindow, Self::Relp, Self::Udp];
 
     fn name(self) -> &'static str {
         match self {
             Self::TcpDrain => "tcp-drain",
             Self::TcpWindow => "tcp-window",
+            Self::Relp => "relp",
             Self::Udp => "udp",
         }
     }

@@ -76,8 +76,11 @@ impl Stage {
         }
         let target = match peer {
             Some(who) if who.sends_lines() => receiver.lf()?,
-            _ if scenario.transport == Transport::Udp => receiver.udp()?,
-            _ => receiver.tcp()?,
+            _ => match scenario.transport {
+                Transport::TcpDrain | Transport::TcpWindow => receiver.tcp()?,
+                Transport::Relp => receiver.relp()?,
+                Transport::Udp => receiver.udp()?,
+            },
         };
         let proxy = Proxy::start(scenario.path, &self.tools, &dir.0.join("proxy"), target).await?;
         let target = proxy.as_ref().map_or(target, Proxy::address);

@@ -9,8 +9,10 @@ use crate::sls::wire::{Content, Log, LogGroup};
 
 /// Field that holds the number of a log.
 const NUMBER: &str = "torture_n";
-/// The last field of a log: a message without it was cut.
-const LAST: (&str, &str) = ("torture_end", "1");
+/// What stands before it in a message.
+const NUMBER_KEY: &str = "torture_n=";
+/// The last field of a log: a message that does not end so was cut.
+const LAST: &str = "||torture_end=1";
 /// Octets of filling, which make a message of about 1,000.
 const FILLING: usize = 800;
 
@@ -32,9 +34,10 @@ impl Tally {
     /// Takes a message. One that carries no number is not one of ours: a notice of the relay, a
     /// line of the receiver's own. One that was cut does not count as arrived.
     pub(super) fn message(&self, message: &[u8]) {
-        let Some(number) = number_of(message) else { return };
+        let message = String::from_utf8_lossy(message);
+        let Some(number) = number_of(&message) else { return };
         let mut state = self.lock();
-        match is_whole(message) {
+        match is_whole(&message) {
             true => state.oracle.delivered(0, number, true),
             false => state.damaged += 1,
         }
@@ -68,7 +71,7 @@ pub(super) fn group(first: u64, count: u64) -> LogGroup {
         contents: vec![
             content(NUMBER, number.to_string().into()),
             content("filling", vec![b'x'; FILLING].into()),
-            content(LAST.0, LAST.1.into()),
+            content("torture_end", "1".into()),
         ],
         time_ns: None,
     };
@@ -83,22 +86,20 @@ pub(super) fn message(number: u64) -> String {
 
 /// The last part of that message.
 pub(super) fn body(number: u64) -> String {
-    let (filling, (last, value)) = ("x".repeat(FILLING), LAST);
-    format!("||{NUMBER}={number}||filling={filling}||{last}={value}")
+    format!("||{NUMBER_KEY}{number}||filling={}{LAST}", "x".repeat(FILLING))
 }
 
-fn number_of(message: &[u8]) -> Option<u64> {
-    let key = [NUMBER.as_bytes(), b"="].concat();
-    let at = message.windows(key.len()).position(|window| window == key)?;
-    let digits = message[at + key.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-    std::str::from_utf8(&digits.copied().collect::<Vec<u8>>()).ok()?.parse().ok()
+/// The number in a message.
+fn number_of(message: &str) -> Option<u64> {
+    let (_, rest) = message.split_once(NUMBER_KEY)?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
 }
 
-/// Whether the number comes once and the message ends as it was made.
-fn is_whole(message: &[u8]) -> bool {
-    let end = format!("||{}={}", LAST.0, LAST.1);
-    let count = message.windows(end.len()).filter(|window| *window == end.as_bytes()).count();
-    count == 1 && message.trim_ascii_end().ends_with(end.as_bytes())
+/// Whether it is one message, which ends as it was made.
+fn is_whole(message: &str) -> bool {
+    let one = message.find(NUMBER_KEY) == message.rfind(NUMBER_KEY);
+    one && message.trim_ascii_end().ends_with(LAST)
 }
 
 #[cfg(test)]
