@@ -10,7 +10,7 @@ use std::time::Duration;
 use sls_relay::config::schema::TABLES;
 use sls_relay::config::{self, Loaded, LogFormat, Problems, Start};
 use sls_relay::sls::{CredentialSource, Filter, Provider, Route};
-use sls_relay::syslog::{Format, Framing, Oversize};
+use sls_relay::syslog::{Format, Framing, Oversize, Scheme};
 
 /// What the test files have for a secret.
 const SECRET: &str = "wJalrXUtnFEMIhidden";
@@ -148,6 +148,7 @@ fn what_is_written_takes_the_place_of_defaults() {
     assert_eq!(trust.ca_file.as_deref(), Some(Path::new("/etc/sls-relay/siem-ca.pem")));
     let client = trust.client.as_ref().unwrap();
     assert_eq!(client.key, Path::new("/etc/sls-relay/client.key"));
+    assert_eq!(pinned.target.scheme, Scheme::RelpTls);
     let pins: Vec<_> = pinned.tls.settings().fingerprints.iter().map(ToString::to_string).collect();
     assert!(pins[0].starts_with("sha-1:DA:39") && pins[1].starts_with("sha-256:E3:B0"), "{pins:?}");
     assert_eq!(settings.log.format, LogFormat::Json);

@@ -60,28 +60,34 @@ fn pass(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
 }
 
 #[derive(Default)]
+struct Queue {
+    /// What is under way, and when it arrives.
+    chunks: VecDeque<(Vec<u8>, Instant)>,
+    bytes: usize,
+}
+
+#[derive(Default)]
 struct Path {
-    /// What is under way and when it arrives, and how many bytes these are.
-    queue: Mutex<(VecDeque<(Vec<u8>, Instant)>, usize)>,
+    queue: Mutex<Queue>,
     changed: Condvar,
 }
 
 impl Path {
     fn push(&self, bytes: Vec<u8>, due: Instant) {
         let mut queue = self.queue.lock().unwrap();
-        while queue.1 > UNDER_WAY {
+        while queue.bytes > UNDER_WAY {
             queue = self.changed.wait(queue).unwrap();
         }
-        queue.1 += bytes.len();
-        queue.0.push_back((bytes, due));
+        queue.bytes += bytes.len();
+        queue.chunks.push_back((bytes, due));
         self.changed.notify_all();
     }
 
     fn pop(&self) -> (Vec<u8>, Instant) {
         let mut queue = self.queue.lock().unwrap();
         loop {
-            if let Some((bytes, due)) = queue.0.pop_front() {
-                queue.1 -= bytes.len();
+            if let Some((bytes, due)) = queue.chunks.pop_front() {
+                queue.bytes -= bytes.len();
                 self.changed.notify_all();
                 return (bytes, due);
             }

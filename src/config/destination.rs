@@ -68,7 +68,7 @@ pub(super) fn destination(
     let relp_window = reader.number("relp_window");
     let most = match &target {
         Ok(target) if target.scheme == Scheme::Udp => MAX_DATAGRAM,
-        Ok(target) if target.scheme == Scheme::Relp => MAX_RELP,
+        Ok(target) if target.scheme.is_relp() => MAX_RELP,
         _ => MAX_STREAM,
     };
     let max_message = reader.text("max_message", |text| max_message(text, most));
@@ -221,7 +221,7 @@ fn check_stream_keys(reader: &mut Reader<'_>, target: &Target) {
             ("delivery", "nothing proves that a datagram was read"),
             ("assurance", "nothing proves that a datagram was read"),
         ],
-        Scheme::Relp => [
+        Scheme::Relp | Scheme::RelpTls => [
             ("framing", "RELP sets messages apart by itself"),
             ("delivery", "the receiver acknowledges every message"),
             ("assurance", "the receiver acknowledges every message"),

@@ -329,7 +329,7 @@ impl Destination {
     pub fn delivery(&self) -> DeliverySettings {
         let proof = match self.target.scheme {
             Scheme::Udp => Proof::Datagram,
-            Scheme::Relp => Proof::Acknowledged,
+            Scheme::Relp | Scheme::RelpTls => Proof::Acknowledged,
             Scheme::Tcp | Scheme::Tls => self.delivery,
         };
         let drain = DrainSettings {

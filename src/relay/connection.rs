@@ -20,8 +20,8 @@ pub(crate) struct Connection {
 
 enum Transport {
     Tcp(TcpConnection),
-    Relp(Box<RelpConnection>),
     Tls(TlsConnection),
+    Relp(Box<RelpConnection>),
     Udp { connection: UdpConnection, sent: u64 },
 }
 
@@ -38,15 +38,19 @@ impl Connection {
         };
         let transport = match target.scheme {
             Scheme::Tcp => Transport::Tcp(TcpConnection::connect(target, &tcp).await?),
-            Scheme::Relp => {
+            Scheme::Tls => {
+                Transport::Tls(TlsConnection::connect(target, &tcp, &destination.tls).await?)
+            }
+            scheme @ (Scheme::Relp | Scheme::RelpTls) => {
                 let messages = destination.relp_window as usize;
                 let window = Window { messages, ..Window::default() };
                 let settings = RelpSettings { tcp, window };
-                Transport::Relp(Box::new(RelpConnection::connect(target, &settings).await?))
-            }
-            Scheme::Tls => {
-                let connect = TlsConnection::connect(target, &tcp, &destination.tls);
-                Transport::Tls(connect.await?)
+                let connection = if scheme.is_encrypted() {
+                    RelpConnection::connect_tls(target, &settings, &destination.tls).await?
+                } else {
+                    RelpConnection::connect(target, &settings).await?
+                };
+                Transport::Relp(Box::new(connection))
             }
             Scheme::Udp => {
                 let settings =
@@ -61,8 +65,8 @@ impl Connection {
     pub(crate) fn peer(&self) -> SocketAddr {
         match &self.transport {
             Transport::Tcp(connection) => connection.peer(),
-            Transport::Relp(connection) => connection.peer(),
             Transport::Tls(connection) => connection.peer(),
+            Transport::Relp(connection) => connection.peer(),
             Transport::Udp { connection, .. } => connection.peer(),
         }
     }
@@ -71,8 +75,8 @@ impl Connection {
     pub(crate) fn written(&self) -> u64 {
         match &self.transport {
             Transport::Tcp(connection) => connection.written(),
-            Transport::Relp(connection) => connection.written(),
             Transport::Tls(connection) => connection.written(),
+            Transport::Relp(connection) => connection.written(),
             Transport::Udp { sent, .. } => *sent,
         }
     }
@@ -85,8 +89,8 @@ impl Connection {
     pub(crate) fn reached(&mut self, proof: Proof) -> Result<u64, SendError> {
         let sample = match &mut self.transport {
             Transport::Tcp(connection) => connection.sample()?,
-            Transport::Relp(connection) => return Ok(connection.proven()),
             Transport::Tls(connection) => connection.sample()?,
+            Transport::Relp(connection) => return Ok(connection.proven()),
             Transport::Udp { .. } => return Ok(0),
         };
         match proof {
@@ -124,8 +128,8 @@ impl Connection {
     pub(crate) async fn write(&mut self, frames: &Frames) -> Result<(), SendError> {
         match &mut self.transport {
             Transport::Tcp(connection) => connection.write(frames.as_bytes()).await,
-            Transport::Relp(connection) => connection.write(frames).await,
             Transport::Tls(connection) => connection.write(frames.as_bytes()).await,
+            Transport::Relp(connection) => connection.write(frames).await,
             Transport::Udp { connection, sent: all } => {
                 let mut sent = 0;
                 while let Err(error) = connection.send(frames.iter().skip(sent)).await {
@@ -148,8 +152,8 @@ impl Connection {
     pub(crate) async fn watch(&mut self) -> Result<(), SendError> {
         match &mut self.transport {
             Transport::Tcp(connection) => Err(connection.idle().await),
-            Transport::Relp(connection) => connection.watch().await,
             Transport::Tls(connection) => Err(connection.idle().await),
+            Transport::Relp(connection) => connection.watch().await,
             Transport::Udp { connection, .. } => Err(connection.idle().await),
         }
     }
@@ -157,8 +161,8 @@ impl Connection {
     pub(crate) async fn drain(self, timeout: Duration) -> Result<(), DrainError> {
         match self.transport {
             Transport::Tcp(connection) => connection.drain(timeout).await,
-            Transport::Relp(connection) => connection.drain(timeout).await,
             Transport::Tls(connection) => connection.drain(timeout).await,
+            Transport::Relp(connection) => connection.drain(timeout).await,
             Transport::Udp { .. } => Ok(()),
         }
     }
@@ -166,8 +170,8 @@ impl Connection {
     pub(crate) fn abort(self) {
         match self.transport {
             Transport::Tcp(connection) => connection.abort(),
-            Transport::Relp(connection) => connection.abort(),
             Transport::Tls(connection) => connection.abort(),
+            Transport::Relp(connection) => connection.abort(),
             Transport::Udp { .. } => {}
         }
     }

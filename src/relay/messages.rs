@@ -26,7 +26,7 @@ pub(super) fn notices(destination: &Destination) -> Result<Formatter, SettingsEr
 pub(super) fn framing(destination: &Destination) -> Option<Framing> {
     match destination.target.scheme {
         Scheme::Tcp | Scheme::Tls => Some(destination.framing),
-        Scheme::Udp | Scheme::Relp => None,
+        Scheme::Udp | Scheme::Relp | Scheme::RelpTls => None,
     }
 }
 

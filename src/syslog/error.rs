@@ -251,16 +251,10 @@ pub enum TargetError {
         /// What was written.
         text: String,
     },
-    /// A transport that exists, but not here.
-    #[error(
-        "`{scheme}://` is not available in this version; use tls://, relp://, tcp:// or udp://"
-    )]
-    NotAvailable {
-        /// What was written, in lower case.
-        scheme: String,
-    },
     /// Not a transport.
-    #[error("`{scheme}` is not a syslog transport; use tls://, relp://, tcp:// or udp://")]
+    #[error(
+        "`{scheme}` is not a syslog transport; use tls://, relp://, relp+tls://, tcp:// or udp://"
+    )]
     UnknownScheme {
         /// What was written.
         scheme: String,
@@ -292,7 +286,6 @@ impl TargetError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoScheme { .. } => "syslog.target_no_scheme",
-            Self::NotAvailable { .. } => "syslog.target_not_available",
             Self::UnknownScheme { .. } => "syslog.target_unknown_scheme",
             Self::BadHost { .. } | Self::NoBrackets { .. } => "syslog.target_bad_host",
             Self::BadPort { .. } => "syslog.target_bad_port",

@@ -19,6 +19,8 @@ pub enum Scheme {
     Tls,
     /// RELP: the receiver acknowledges every message.
     Relp,
+    /// The same, encrypted from the first byte.
+    RelpTls,
 }
 
 impl Scheme {
@@ -29,19 +31,22 @@ impl Scheme {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Relp => "relp",
+            Self::RelpTls => "relp+tls",
         }
     }
 
     /// Whether certificates are shown and messages encrypted.
     pub fn is_encrypted(self) -> bool {
-        match self {
-            Self::Udp | Self::Tcp | Self::Relp => false,
-            Self::Tls => true,
-        }
+        matches!(self, Self::Tls | Self::RelpTls)
     }
 
-    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP,
-    /// 6514 for TLS (RFC 5425 section 4.1), 2514 for RELP.
+    /// Whether the receiver acknowledges messages.
+    pub fn is_relp(self) -> bool {
+        matches!(self, Self::Relp | Self::RelpTls)
+    }
+
+    /// The port when none is written: 514 for UDP (RFC 5426 section 3.3), 1468 for TCP, 6514
+    /// for TLS (RFC 5425 section 4.1), 2514 for RELP, encrypted or not.
     ///
     /// No port is registered for syslog over plain TCP and for RELP: 514/tcp belongs to
     /// `rsh`, and these are what most receivers of each kind listen on.
@@ -50,7 +55,7 @@ impl Scheme {
             Self::Udp => 514,
             Self::Tcp => 1468,
             Self::Tls => 6514,
-            Self::Relp => 2514,
+            Self::Relp | Self::RelpTls => 2514,
         }
     }
 }
@@ -106,7 +111,7 @@ fn parse_scheme(text: &str) -> Result<Scheme, TargetError> {
         "tcp" => Ok(Scheme::Tcp),
         "tls" => Ok(Scheme::Tls),
         "relp" => Ok(Scheme::Relp),
-        name @ "relp+tls" => Err(TargetError::NotAvailable { scheme: name.to_owned() }),
+        "relp+tls" => Ok(Scheme::RelpTls),
         _ => Err(TargetError::UnknownScheme { scheme: text.to_owned() }),
     }
 }
@@ -180,6 +185,7 @@ mod tests {
         assert_eq!(parse("relp://siem").port, 2514);
         assert_eq!(parse("tcp://[::1]").port, 1468);
         assert_eq!(parse("tls://siem").port, 6514);
+        assert_eq!(parse("RELP+TLS://siem").port, 2514);
     }
 
     #[test]
@@ -192,14 +198,6 @@ mod tests {
         assert!(refusal("tcp://[2001:db8::1").contains("[2001:db8::1"));
         assert!(refusal("tcp://[siem]:1").contains("[siem]"));
         assert!(refusal("tcp://[::1]1468").contains("1468"));
-    }
-
-    #[test]
-    fn planned_schemes_are_named_as_not_available() {
-        for scheme in ["relp+tls", "RELP+TLS"] {
-            let text = refusal(&format!("{scheme}://siem:1"));
-            assert!(text.contains("not available in this version"), "{text}");
-        }
     }
 
     #[test]
@@ -217,7 +215,9 @@ mod tests {
     proptest! {
         #[test]
         fn display_is_read_back(
-            scheme in prop::sample::select(vec![Scheme::Udp, Scheme::Tcp, Scheme::Tls, Scheme::Relp]),
+            scheme in prop::sample::select(vec![
+                Scheme::Udp, Scheme::Tcp, Scheme::Tls, Scheme::Relp, Scheme::RelpTls,
+            ]),
             name in "[a-z0-9][a-z0-9.-]{0,30}", v6: Option<u128>, port in 1..=u16::MAX
         ) {
             let host = v6.map_or(name, |bits| Ipv6Addr::from_bits(bits).to_string());

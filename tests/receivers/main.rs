@@ -10,6 +10,7 @@
 
 #[path = "../syslog_format/decoder.rs"]
 mod decoder;
+mod deduplication;
 mod delivery;
 #[path = "../support/pipeline.rs"]
 mod pipeline;

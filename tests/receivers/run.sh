@@ -6,6 +6,7 @@
 # must exist then.
 # Ports: RX_UDP, RX_TCP, for rsyslog RX_RELP, and for syslog-ng RX_LF (its octet-counting
 # source takes no LF).
+# RX_CONF is another configuration, in which the same words are replaced.
 # DIR/raw.log gets each message as received, DIR/parsed.jsonl what the daemon understood.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,7 +21,7 @@ case $conf in rsyslog-ossl | rsyslog-gtls) driver=${conf#rsyslog-} conf=rsyslog-
 sed -e "s|@PKI@|$dir|g" -e "s|@DRIVER@|$driver|g" -e "s|@AUTH@|$auth|g" -e "s|@VERIFY@|$verify|g" \
   -e "s|@DIR@|$dir|g" -e "s|@UDP@|${RX_UDP:?}|g" -e "s|@TCP@|${RX_TCP:?}|g" -e "s|@LF@|${RX_LF:-0}|g" \
   -e "s|@RELP@|${RX_RELP:-0}|g" \
-  "$here/$conf.conf" >"$dir/receiver.conf"
+  "${RX_CONF:-$here/$conf.conf}" >"$dir/receiver.conf"
 case $conf in
 rsyslog | rsyslog-tls)
   exec "$root/usr/sbin/rsyslogd" -n -M "$root/usr/lib/$triplet/rsyslog" -f "$dir/receiver.conf" -i "$dir/pid"

@@ -33,15 +33,14 @@ fn trusting(authority: &Authority) -> TlsSettings {
 }
 
 /// Delivers through a restart and compares every log with what was served.
-async fn survives_a_restart(stack: Stack) {
+async fn survives_a_restart(stack: Stack, to: impl Fn(&RealReceiver) -> String) {
     let dir = tempfile::tempdir().unwrap();
     let receiver_dir = dir.path().join("receiver");
     let authority = certificates(&receiver_dir);
     let Some(receiver) = RealReceiver::start(Kind::Tls(stack), &receiver_dir) else { return };
     let waf = Waf::new(21);
     let ends = Ends::serve(waf, SHARDS, LOGS, |_| {}).await;
-    let to = format!("tls://{}", receiver.octet);
-    let mut settings = ends.settings_to(&dir.path().join("spool"), &to);
+    let mut settings = ends.settings_to(&dir.path().join("spool"), &to(&receiver));
     // Several connections before and after the restart.
     settings.destinations[0].drain_bytes = 256 << 10;
     settings.destinations[0].tls = Arc::new(TlsProfile::new(trusting(&authority)));
@@ -77,19 +76,29 @@ async fn survives_a_restart(stack: Stack) {
     }
 }
 
+fn syslog(receiver: &RealReceiver) -> String {
+    format!("tls://{}", receiver.octet)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rsyslog_gets_every_log_over_relp_with_tls_through_a_restart() {
+    let relp = |receiver: &RealReceiver| format!("relp+tls://{}", receiver.relp);
+    survives_a_restart(Stack::RsyslogOpenssl, relp).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rsyslog_with_openssl_gets_every_log_through_a_restart() {
-    survives_a_restart(Stack::RsyslogOpenssl).await;
+    survives_a_restart(Stack::RsyslogOpenssl, syslog).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rsyslog_with_gnutls_gets_every_log_through_a_restart() {
-    survives_a_restart(Stack::RsyslogGnutls).await;
+    survives_a_restart(Stack::RsyslogGnutls, syslog).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn syslog_ng_gets_every_log_through_a_restart() {
-    survives_a_restart(Stack::SyslogNg).await;
+    survives_a_restart(Stack::SyslogNg, syslog).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -229,6 +229,22 @@ async fn a_receiver_that_closes_on_every_message_gets_no_log_put_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_closes_what_it_accepts_is_a_failure_and_not_idleness() {
+    let ends = Ends::start(1, 50).await;
+    ends.receiver.set_mode(Mode::CloseAfter { messages: 0 }).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    wait_for("logs to send", || relay.counters.snapshot().spooled == 50).await;
+    let failures =
+        || relay.counters.snapshot().destinations.values().map(|d| d.failures).sum::<u64>();
+    wait_for("many failures", || failures() >= 8).await;
+    // Every connection that brought nothing counts, and each is waited for longer than the last.
+    let connections = ends.receiver.counts().connections;
+    assert!(connections <= failures() + 3, "{connections} connections, {} failures", failures());
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_holds_pulling_until_the_receiver_is_back() {
     let ends = Ends::serve(Waf::new(3), 2, 60_000, |config| config.max_raw_bytes = 1 << 20).await;
     ends.receiver.set_mode(Mode::Refuse).await.unwrap();

@@ -84,7 +84,7 @@ impl RealReceiver {
         for _ in 0..5 {
             let (udp, octet) = (free_udp_port(), free_tcp_port());
             let lf = if kind == Kind::SyslogNg { free_tcp_port() } else { octet };
-            let relp = if kind == Kind::Rsyslog { free_tcp_port() } else { octet };
+            let relp = if kind.daemon() == "rsyslogd" { free_tcp_port() } else { octet };
             if let Some(receiver) = Self::start_on(kind, dir, udp, octet, lf, relp)? {
                 return Some(receiver);
             }

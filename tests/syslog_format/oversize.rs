@@ -72,8 +72,8 @@ fn the_sample_tells_what_was_shortened_in_an_element_of_its_own() {
 
 #[test]
 fn keys_that_do_not_fit_are_cut_at_the_end() {
-    let mut log = Log::default();
-    log.fields = (0..90).map(|n| (format!("some_long_key_{n}").into_bytes(), vec![])).collect();
+    let fields = (0..90).map(|n| (format!("some_long_key_{n}").into_bytes(), vec![])).collect();
+    let log = Log { fields, ..Log::default() };
     let (messages, formatted) = messages(&log, &with(Oversize::Shrink, 480));
     assert_eq!(formatted.outcome, Outcome::Truncated);
     let message = String::from_utf8(messages[0].clone()).expect("UTF-8");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::findings::Findings;
-use crate::cli::output;
+use super::promise::{Channel, Means, promise};
 use crate::config::Destination;
 use crate::relay;
 use crate::syslog::transport::tls::TlsSession;
@@ -24,27 +24,34 @@ pub(super) fn describe(destination: &Destination, findings: &mut Findings) {
     if destination.format == Format::Sample {
         findings.note("identity", "the sample's layout has no place for it: a receiver cannot tell a repeated log from a new one");
     }
-    match destination.target.scheme {
-        Scheme::Tcp => describe_drain(destination, findings),
-        Scheme::Tls => {
-            describe_drain(destination, findings);
-            describe_trust(destination, findings);
-        }
-        Scheme::Relp => {
-            findings.note("proof", "the receiver acknowledges every message; rsyslog does so when it has it in its queue");
-            findings.note(
-                "a crash of the receiver",
-                &format!(
-                    "repeats at most {} logs that wait for an acknowledgement, and {} s of logs more",
-                    destination.relp_window,
-                    destination.settle.as_secs()
-                ),
-            );
-            findings.note("loss", "none that this side can see; a receiver killed with a queue in memory loses what it had acknowledged more than the settle time ago");
-        }
-        Scheme::Udp => {
-            findings.warn("proof", "check.udp", "none exists for UDP: a datagram that nobody refused counts as delivered after the settle time; use tcp:// where a loss matters");
-        }
+    let promise = promise(&means(destination));
+    match promise.proves {
+        true => findings.note("proof", &promise.proof),
+        false => findings.warn("proof", "check.udp", &promise.proof),
+    }
+    if let Some(otherwise) = &promise.otherwise {
+        findings.note("without that proof", otherwise);
+    }
+    findings.note("can be lost", &promise.loss);
+    findings.note("can arrive twice", &promise.duplicates);
+    if destination.target.scheme.is_encrypted() {
+        describe_trust(destination, findings);
+    }
+}
+
+fn means(destination: &Destination) -> Means {
+    Means {
+        channel: match destination.target.scheme {
+            Scheme::Udp => Channel::Udp,
+            Scheme::Tcp => Channel::Tcp,
+            Scheme::Tls => Channel::Tls,
+            Scheme::Relp | Scheme::RelpTls => Channel::Relp { window: destination.relp_window },
+        },
+        proof: destination.delivery,
+        assurance: destination.assurance,
+        settle: destination.settle,
+        drain_every: destination.drain_every,
+        drain_bytes: destination.drain_bytes,
     }
 }
 
@@ -70,18 +77,7 @@ async fn connect_to(destination: &Destination, target: &Target, findings: &mut F
             Err(error) => Err(error),
         },
         Scheme::Tls => tls(destination, target, &tcp, findings).await,
-        Scheme::Relp => {
-            let settings = RelpSettings { tcp, ..RelpSettings::default() };
-            match RelpConnection::connect(target, &settings).await {
-                Ok(connection) => {
-                    findings.ok("connect", &connection.peer().to_string());
-                    findings.ok("opens a RELP session", "offers the command syslog");
-                    let _ = connection.drain(wait).await;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
-        }
+        Scheme::Relp | Scheme::RelpTls => relp(destination, target, tcp, findings).await,
         Scheme::Udp => UdpConnection::connect(target, &UdpSettings::default())
             .await
             .map(|connection| findings.ok("resolve", &connection.peer().to_string())),
@@ -89,20 +85,6 @@ async fn connect_to(destination: &Destination, target: &Target, findings: &mut F
     if let Err(error) = connected {
         findings.fail("connect", error.code(), &relay::chain(&error));
     }
-}
-
-fn describe_drain(destination: &Destination, findings: &mut Findings) {
-    findings.note("proof", "drain: from time to time the connection is closed in one direction, and the receiver closing the other proves that it read everything");
-    findings.note(
-        "a crash of the receiver",
-        &format!(
-            "repeats at most {} or {} s of logs, whichever is less, and {} s more",
-            output::size(destination.drain_bytes),
-            destination.drain_every.as_secs(),
-            destination.settle.as_secs()
-        ),
-    );
-    findings.note("loss", "none that this side can see; a receiver killed with a full queue in memory loses what it had read more than the settle time ago");
 }
 
 /// What the receiver's certificate must be, and whether the files can be used.
@@ -138,6 +120,28 @@ async fn tls(
     findings.ok("connect", &connection.peer().to_string());
     describe_session(connection.session(), findings);
     drained(connection.drain(destination.timeout).await, findings)
+}
+
+async fn relp(
+    destination: &Destination,
+    target: &Target,
+    tcp: TcpSettings,
+    findings: &mut Findings,
+) -> Result<(), SendError> {
+    let settings = RelpSettings { tcp, ..RelpSettings::default() };
+    let connection = match target.scheme.is_encrypted() {
+        // What the files lack was found already.
+        true if destination.tls.load().is_err() => return Ok(()),
+        true => RelpConnection::connect_tls(target, &settings, &destination.tls).await?,
+        false => RelpConnection::connect(target, &settings).await?,
+    };
+    findings.ok("connect", &connection.peer().to_string());
+    if let Some(session) = connection.tls() {
+        describe_session(session, findings);
+    }
+    findings.ok("opens a RELP session", "offers the command syslog");
+    let _ = connection.drain(destination.timeout).await;
+    Ok(())
 }
 
 fn describe_session(session: &TlsSession, findings: &mut Findings) {

@@ -6,6 +6,7 @@ mod group;
 mod lag;
 mod policy;
 mod probe;
+mod promise;
 mod reach;
 mod source;
 

@@ -121,6 +121,8 @@ pub struct Delivery<P> {
     /// Logs written since the last abnormal end that are not confirmed.
     logs: VecDeque<(P, u64)>,
     unconfirmed: u64,
+    /// Offset behind the last write on this connection.
+    written: u64,
     unanswered: u32,
     /// When this connection was accepted.
     accepted: Option<Instant>,
@@ -152,6 +154,7 @@ impl<P: Copy + Ord> Delivery<P> {
             writes: VecDeque::new(),
             logs: VecDeque::new(),
             unconfirmed: 0,
+            written: 0,
             unanswered: 0,
             accepted: None,
             took_data: None,
@@ -205,6 +208,7 @@ impl<P: Copy + Ord> Delivery<P> {
     pub fn connected(&mut self, now: Instant) {
         self.plan.connected(now);
         self.accepted = Some(now);
+        self.written = 0;
         self.writes.clear();
         self.took_data = None;
     }
@@ -213,6 +217,7 @@ impl<P: Copy + Ord> Delivery<P> {
     /// `end`.
     pub fn wrote(&mut self, end: u64, after: P, bytes: u64, logs: u64, now: Instant) {
         self.positions.wrote(after);
+        self.written = end;
         self.took_data.get_or_insert(now);
         self.unconfirmed += logs;
         self.logs.push_back((after, logs));
@@ -350,6 +355,10 @@ impl<P: Copy + Ord> Delivery<P> {
         let soon = self.took_data.is_some_and(|at| now.saturating_duration_since(at) <= SOON);
         let death = match death {
             Death::AfterData if !soon => Death::Unrelated,
+            // Told for this connection, of which some is confirmed already.
+            Death::Refused { before } => {
+                Death::Refused { before: (before + self.unconfirmed).saturating_sub(self.written) }
+            }
             other => other,
         };
         let (confirmed, written) = (self.positions.confirmed(), self.positions.written());
@@ -360,7 +369,8 @@ impl<P: Copy + Ord> Delivery<P> {
         self.unconfirmed = 0;
         (self.accepted, self.took_data) = (None, None);
         self.plan.broken();
-        Ended { resume: self.positions.abnormal_end(), again, poison }
+        let after_data = again > 0 && death == Death::AfterData;
+        Ended { resume: self.positions.abnormal_end(), again, after_data, poison }
     }
 
     /// The relay's own message was taken by the receiver, or not.
@@ -400,6 +410,8 @@ pub struct Ended<P> {
     pub resume: P,
     /// Logs that are written again.
     pub again: u64,
+    /// Whether the receiver ended the connection soon after it took data.
+    pub after_data: bool,
     /// Whether the log at `resume` is one that the receiver ends every connection for.
     pub poison: bool,
 }

@@ -176,6 +176,19 @@ fn the_log_that_kills_every_connection_is_found_and_passed() {
 }
 
 #[test]
+fn a_refused_message_is_counted_from_what_is_confirmed() {
+    let t = Instant::now();
+    let mut delivery = Delivery::new(0u64, settings(Proof::Acknowledged));
+    delivery.connected(t);
+    delivery.wrote(1000, 1000, 9, 1000, t);
+    delivery.reached(1000, t);
+    assert_eq!(delivery.tick(t + SETTLE), Some(1000));
+    delivery.wrote(1100, 1100, 9, 100, t + SETTLE);
+    delivery.ended(Death::Refused { before: 1040 }, t + SETTLE);
+    assert_eq!(delivery.room().unwrap().logs, 40, "those before it, which are fine");
+}
+
+#[test]
 fn a_connection_that_dies_long_after_data_raises_no_suspicion() {
     let (mut now, mut delivery) = (Instant::now(), Delivery::new(0u64, settings(Proof::Drain)));
     for _ in 0..20 {

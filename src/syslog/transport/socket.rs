@@ -191,9 +191,10 @@ impl Socket {
 
     /// Reads to the peer's end and throws away what comes before it.
     pub(super) async fn read_to_end(&mut self) -> Result<(), SendError> {
-        let mut buf = [0; 4096];
         loop {
-            match self.stream.try_read(&mut buf) {
+            // Not across an await, where it would be a part of every future around this one.
+            let read = self.stream.try_read(&mut [0; 4096]);
+            match read {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use crate::syslog::error::SendError;
 use crate::syslog::transport::DrainError;
 use crate::syslog::transport::socket::{Patience, Socket};
-use crate::syslog::transport::tls::TlsSocket;
+use crate::syslog::transport::tls::{TlsSession, TlsSocket};
 
 /// A connection, read and written in polls. Dropping it resets it.
 #[derive(Debug)]
 pub(super) enum Carrier {
     Plain(Socket),
-    Tls(Box<TlsSocket>),
+    Tls(TlsSocket),
 }
 
 impl Carrier {
@@ -103,6 +103,14 @@ impl Carrier {
                 std::future::poll_fn(|cx| socket.poll_end(cx)).await?;
                 socket.finish(Patience::new(within), within).await
             }
+        }
+    }
+
+    /// What the handshake agreed upon, if there was one.
+    pub(super) fn tls(&self) -> Option<&TlsSession> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(socket) => Some(socket.session()),
         }
     }
 }

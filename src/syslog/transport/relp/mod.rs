@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::carrier::Carrier;
 use self::session::{Session, SessionError, Window};
 use super::socket::{READS_PER_TURN, Socket};
-use super::tls::{TlsProfile, TlsSocket};
+use super::tls::{TlsProfile, TlsSession, TlsSocket};
 use super::{DrainError, Frames, TcpSettings};
 use crate::syslog::error::SendError;
 use crate::syslog::target::Target;
@@ -83,7 +83,12 @@ impl RelpConnection {
         profile: &TlsProfile,
     ) -> Result<Self, SendError> {
         let socket = TlsSocket::connect(target, &settings.tcp, profile).await?;
-        Self::open(Carrier::Tls(Box::new(socket)), settings).await
+        Self::open(Carrier::Tls(socket), settings).await
+    }
+
+    /// What the handshake of TLS agreed upon, if there was one.
+    pub fn tls(&self) -> Option<&TlsSession> {
+        self.carrier.tls()
     }
 
     async fn open(carrier: Carrier, settings: &RelpSettings) -> Result<Self, SendError> {
