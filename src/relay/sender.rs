@@ -26,7 +26,7 @@ use super::{chain, messages, poison, stopped_for};
 use crate::config::Destination;
 use crate::spool::crash;
 use crate::syslog::delivery::{Death, Delivery, Room, Step, UNANSWERED, Unanswered};
-use crate::syslog::{Proof, SendError};
+use crate::syslog::{Proof, SendError, framing};
 
 /// Time for the last drain, its settling, and one more connection.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -46,6 +46,9 @@ pub(crate) struct Sender {
     unconfirmed: VecDeque<(Mark, u64, Arc<ShardCounters>)>,
     /// The first log written since the last abnormal end that is not confirmed.
     first: Option<Mark>,
+    /// Whether the receiver expects another framing, and whether that was said.
+    suspicion: framing::Suspicion,
+    suspected: bool,
     /// When the kernel is asked next.
     looks_at: Instant,
     was_connected: bool,
@@ -85,14 +88,16 @@ impl Sender {
             shards,
             delivery: Delivery::new(start, destination.delivery()),
             receivers: Receivers::new(Arc::clone(&destination)),
-            destination,
             chunks: None,
             unconfirmed: VecDeque::new(),
             first: None,
+            suspicion: framing::Suspicion::new(destination.framing),
+            suspected: false,
             looks_at: Instant::now(),
             was_connected: false,
             outage: Outage::default(),
             stop,
+            destination,
         }
     }
 
@@ -365,6 +370,15 @@ impl Sender {
         }
         self.unconfirmed.clear();
         self.chunks = None;
+        if ended.after_data && messages::framing(&self.destination).is_some() {
+            self.suspicion.ended(ended.again, Duration::ZERO, framing::End::ByPeer);
+        }
+        if !self.suspected
+            && let Some(hint) = self.suspicion.hint()
+        {
+            self.suspected = true;
+            tracing::warn!(destination = %self.destination.name, code = "syslog.framing", "{hint}");
+        }
         let first = self.first.take();
         ended.poison.then_some(first).flatten()
     }
@@ -410,6 +424,7 @@ impl Sender {
     fn settle(&mut self, now: Instant) {
         let Some(mark) = self.delivery.tick(now) else { return };
         self.receivers.worked();
+        self.suspicion.proven();
         crash::point("logs-confirmed");
         self.feed.confirmed(&self.destination, mark);
         crash::point("acks-noted");

@@ -370,7 +370,8 @@ impl<P: Copy + Ord> Delivery<P> {
         self.unconfirmed = 0;
         (self.accepted, self.took_data) = (None, None);
         self.plan.broken();
-        Ended { resume: self.positions.abnormal_end(), again, poison }
+        let after_data = again > 0 && death == Death::AfterData;
+        Ended { resume: self.positions.abnormal_end(), again, after_data, poison }
     }
 
     /// The relay's own message was taken by the receiver, or not.
@@ -410,6 +411,8 @@ pub struct Ended<P> {
     pub resume: P,
     /// Logs that are written again.
     pub again: u64,
+    /// Whether the receiver ended the connection soon after it took data.
+    pub after_data: bool,
     /// Whether the log at `resume` is one that the receiver ends every connection for.
     pub poison: bool,
 }
