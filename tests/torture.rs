@@ -63,6 +63,18 @@ fn a_syslog_ng_that_ends_or_is_killed_costs_nothing() {
 }
 
 #[test]
+fn a_receiver_that_refuses_our_certificate_for_a_while_costs_nothing() {
+    let rows = torture(&["tls/hostile/client-cert-foreign/paced"]);
+    let [row] = rows.as_slice() else { panic!("one scenario is called that: {rows:?}") };
+    assert_eq!(
+        (&row["logs"], &row["lost"], &row["out_of_order"]),
+        (&6000.into(), &0.into(), &0.into()),
+        "{row}"
+    );
+    assert!(row["duplicated"].as_u64().unwrap() > 0, "{row}");
+}
+
+#[test]
 fn a_loss_that_must_not_be_ends_with_1_and_names_what_is_missing() {
     // A receiver that is gone when the time is over has not got what is left.
     let output = Command::new(env!("CARGO_BIN_EXE_sls-relay"))

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+use super::pki::Pki;
 use super::receiver::ADDRESS;
 use super::scenario::Kind;
 use super::tally::Tally;
@@ -21,6 +22,8 @@ pub(super) struct RealReceiver {
     port: u16,
     lf: u16,
     relp: u16,
+    /// Where its certificates are, if it speaks TLS, and then nothing else.
+    pki: Option<PathBuf>,
     process: Option<Daemon>,
     arrived: Lines,
     tally: Tally,
@@ -30,6 +33,7 @@ impl RealReceiver {
     /// Starts one that keeps its files in `dir`.
     pub(super) async fn start(
         kind: Kind,
+        pki: Option<&Pki>,
         tools: &Tools,
         dir: &Path,
         tally: &Tally,
@@ -43,6 +47,7 @@ impl RealReceiver {
             port,
             lf,
             relp,
+            pki: pki.map(|pki| pki.dir().to_owned()),
             process: None,
             arrived: Lines::new(dir.join("raw.log")),
             tally: tally.clone(),
@@ -51,14 +56,15 @@ impl RealReceiver {
         Ok(receiver)
     }
 
-    /// Where it takes octet-counted frames.
+    /// Where it takes octet-counted frames, over TLS if it speaks that.
     pub(super) fn address(&self) -> SocketAddr {
         SocketAddr::new(ADDRESS, self.port)
     }
 
     /// Where it takes LF-delimited frames.
     pub(super) fn lf(&self) -> SocketAddr {
-        SocketAddr::new(ADDRESS, if self.kind == Kind::Rsyslog { self.port } else { self.lf })
+        let one_port = self.kind == Kind::Rsyslog || self.pki.is_some();
+        SocketAddr::new(ADDRESS, if one_port { self.port } else { self.lf })
     }
 
     /// Where rsyslog speaks RELP.
@@ -109,10 +115,19 @@ impl RealReceiver {
 
     fn rsyslog(&self) -> anyhow::Result<Command> {
         let program = self.program("rsyslogd")?;
-        let config = self.configure("rsyslog.conf", include_str!("conf/rsyslog.conf"), "")?;
+        let modules = self.tools.plugins(&program, "rsyslog");
+        let text = match self.pki {
+            None => include_str!("conf/rsyslog.conf"),
+            // A missing driver would show only as a port that never opens.
+            Some(_) if modules.as_ref().is_some_and(|dir| !dir.join("lmnsd_ossl.so").is_file()) => {
+                return Err(super::stage::left_out("needs rsyslog-openssl"));
+            }
+            Some(_) => include_str!("conf/rsyslog-tls.conf"),
+        };
+        let config = self.configure("rsyslog.conf", text, "")?;
         let mut command = self.tools.command(&program);
         command.arg("-n").arg("-f").arg(config).arg("-i").arg(self.dir.join("pid"));
-        if let Some(modules) = self.tools.plugins(&program, "rsyslog") {
+        if let Some(modules) = modules {
             command.arg("-M").arg(modules);
         }
         Ok(command)
@@ -120,7 +135,10 @@ impl RealReceiver {
 
     fn syslog_ng(&self) -> anyhow::Result<Command> {
         let program = self.program("syslog-ng")?;
-        let text = include_str!("conf/syslog-ng.conf");
+        let text = match self.pki {
+            None => include_str!("conf/syslog-ng.conf"),
+            Some(_) => include_str!("conf/syslog-ng-tls.conf"),
+        };
         let config = self.configure("syslog-ng.conf", text, &version(&self.tools, &program))?;
         let mut command = self.tools.command(&program);
         command.args(["-F", "--no-caps", "-f"]).arg(config);
@@ -137,8 +155,10 @@ impl RealReceiver {
     }
 
     fn configure(&self, name: &str, text: &str, version: &str) -> std::io::Result<PathBuf> {
+        let pki = self.pki.as_deref().unwrap_or(&self.dir);
         let text = text
             .replace("@DIR@", &self.dir.to_string_lossy())
+            .replace("@PKI@", &pki.to_string_lossy())
             .replace("@ADDRESS@", &ADDRESS.to_string())
             .replace("@PORT@", &self.port.to_string())
             .replace("@LF@", &self.lf.to_string())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::hole;
-use super::receiver::Receiving;
+use super::receiver::{Handshake, Receiving};
 use super::scenario::Fault;
 use crate::emulator::receiver::Mode;
 
@@ -30,6 +30,10 @@ impl Fault {
                 drop(hole);
                 return receiver.listen(true).await;
             }
+            Self::HandshakeStall => return handshake(receiver, Handshake::Silent, 7000).await,
+            Self::ClientCertMissing | Self::ClientCertForeign => {
+                return handshake(receiver, Handshake::Refused, 3000).await;
+            }
             Self::StallKill => {
                 receiver.behave(Mode::Stall).await?;
                 pause(2000).await;
@@ -53,6 +57,13 @@ async fn away(receiver: &mut Receiving, signal: Signal) -> anyhow::Result<()> {
     receiver.signal(signal).await?;
     pause(2000).await;
     receiver.listen(true).await
+}
+
+/// Lets no connection through to the messages for a while.
+async fn handshake(receiver: &Receiving, ends: Handshake, millis: u64) -> anyhow::Result<()> {
+    receiver.shake_hands(ends)?;
+    pause(millis).await;
+    receiver.shake_hands(Handshake::Done)
 }
 
 async fn restart_loop(receiver: &mut Receiving) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod feed;
 mod hole;
 mod ours;
 mod peer;
+mod pki;
 mod proxy;
 mod receiver;
 mod scenario;

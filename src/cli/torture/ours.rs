@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::{Schedule, TICK};
+use super::pki::Pki;
 use super::scenario::{Scenario, Transport};
 use super::tally;
 use crate::config::{
@@ -19,6 +20,7 @@ use crate::emulator::sls::{Generator, SlsConfig, SlsEmulator};
 use crate::relay::{Relay, RelayError, status::Counters};
 use crate::sls::{CredentialSource, Credentials, Endpoint};
 use crate::syslog::Proof;
+use crate::syslog::transport::TlsProfile;
 
 /// Logs in a log group.
 const PER_GROUP: u64 = 50;
@@ -108,10 +110,18 @@ impl Ours {
 }
 
 /// The settings of the loss tables: quick drains, and a second to settle.
-pub(super) fn destination(scenario: &Scenario, to: SocketAddr) -> anyhow::Result<Destination> {
+pub(super) fn destination(
+    scenario: &Scenario,
+    to: SocketAddr,
+    pki: Option<&Pki>,
+) -> anyhow::Result<Destination> {
     let mut destination = Destination::new(scenario.target(to).parse()?, "torture");
     if scenario.transport == Transport::TcpWindow {
         destination.delivery = Proof::Window;
+    }
+    if let Some(pki) = pki {
+        let settings = pki.trusting(scenario.shows_certificate());
+        destination.tls = Arc::new(TlsProfile::new(settings));
     }
     destination.udp_max_rate = 1_000_000;
     destination.timeout = Duration::from_secs(5);

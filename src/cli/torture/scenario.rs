@@ -20,6 +20,8 @@ pub(super) enum Transport {
     TcpDrain,
     /// TCP; the receiver's window proves.
     TcpWindow,
+    /// TLS over TCP; a drain proves.
+    Tls,
     /// RELP, which only rsyslog speaks; it acknowledges.
     Relp,
     /// Datagrams; nothing proves.
@@ -78,6 +80,13 @@ pub(super) enum Fault {
     Deaf,
     /// Five times gone for 0.3 s and back for 0.5 s.
     RestartLoop,
+    /// TLS: resets the open connection and answers no hello for 7 s, which is longer than a
+    /// connection attempt may take; then answers what waits.
+    HandshakeStall,
+    /// TLS: resets the open connection and wants a client certificate for 3 s; we have none.
+    ClientCertMissing,
+    /// TLS: the same, and ours is by an authority that it does not know; then it does.
+    ClientCertForeign,
 }
 
 /// How fast logs come.
@@ -120,6 +129,7 @@ impl Scenario {
     pub(super) fn target(&self, address: SocketAddr) -> String {
         let scheme = match self.transport {
             Transport::TcpDrain | Transport::TcpWindow => "tcp",
+            Transport::Tls => "tls",
             Transport::Relp => "relp",
             Transport::Udp => "udp",
         };
@@ -130,6 +140,11 @@ impl Scenario {
     pub(super) fn is_called(&self, pattern: &str) -> bool {
         let name = self.to_string();
         pattern.split('/').all(|part| name.split('/').any(|own| own == part))
+    }
+
+    /// Whether a client certificate is part of it.
+    pub(super) fn shows_certificate(&self) -> bool {
+        self.fault == Fault::ClientCertForeign
     }
 
     /// Nothing says to a sender of datagrams that a receiver is slow or stands still, and none
@@ -144,6 +159,18 @@ impl Scenario {
             return false;
         }
         if self.transport == Transport::Udp && !self.suits_datagrams() {
+            return false;
+        }
+        if self.fault.is_of_tls() {
+            return self.transport == Transport::Tls
+                && self.path == Path::Direct
+                && self.receiver == Kind::Hostile;
+        }
+        // The hostile one knows these alone over TLS: below it, TLS is TCP.
+        if self.transport == Transport::Tls
+            && self.receiver == Kind::Hostile
+            && self.fault != Fault::None
+        {
             return false;
         }
         if self.path != Path::Direct {
@@ -165,18 +192,22 @@ impl Scenario {
             | Fault::AcceptClose
             | Fault::Slow
             | Fault::StallKill
-            | Fault::Deaf => self.receiver == Kind::Hostile,
+            | Fault::Deaf
+            | Fault::HandshakeStall
+            | Fault::ClientCertMissing
+            | Fault::ClientCertForeign => self.receiver == Kind::Hostile,
         }
     }
 }
 
 impl Transport {
-    const ALL: [Self; 4] = [Self::TcpDrain, Self::TcpWindow, Self::Relp, Self::Udp];
+    const ALL: [Self; 5] = [Self::TcpDrain, Self::TcpWindow, Self::Tls, Self::Relp, Self::Udp];
 
     fn name(self) -> &'static str {
         match self {
             Self::TcpDrain => "tcp-drain",
             Self::TcpWindow => "tcp-window",
+            Self::Tls => "tls",
             Self::Relp => "relp",
             Self::Udp => "udp",
         }
@@ -211,7 +242,7 @@ impl Kind {
 }
 
 impl Fault {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 15] = [
         Self::None,
         Self::Term,
         Self::Kill,
@@ -224,7 +255,15 @@ impl Fault {
         Self::StallKill,
         Self::Deaf,
         Self::RestartLoop,
+        Self::HandshakeStall,
+        Self::ClientCertMissing,
+        Self::ClientCertForeign,
     ];
+
+    /// Whether it takes a TLS handshake to happen.
+    fn is_of_tls(self) -> bool {
+        matches!(self, Self::HandshakeStall | Self::ClientCertMissing | Self::ClientCertForeign)
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -240,6 +279,9 @@ impl Fault {
             Self::StallKill => "stall-kill",
             Self::Deaf => "deaf",
             Self::RestartLoop => "restart-loop",
+            Self::HandshakeStall => "handshake-stall",
+            Self::ClientCertMissing => "client-cert-missing",
+            Self::ClientCertForeign => "client-cert-foreign",
         }
     }
 }

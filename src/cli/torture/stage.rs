@@ -7,6 +7,7 @@ use super::feed::Schedule;
 use super::hole;
 use super::ours::{self, Ours};
 use super::peer::{Peer, Who};
+use super::pki::Pki;
 use super::proxy::Proxy;
 use super::receiver::Receiving;
 use super::scenario::{Fault, Pace, Scenario, Transport};
@@ -68,16 +69,21 @@ impl Stage {
         let schedule = self.schedule(scenario.pace);
         let dir = Scratch::new()?;
         let tally = Tally::new(schedule.logs);
-        let mut receiver =
-            Receiving::start(scenario.receiver, &self.tools, &dir.0.join("receiver"), &tally)
-                .await?;
         if peer.is_some() && scenario.transport != Transport::TcpDrain {
             return Err(left_out("peers send over plain TCP alone here"));
         }
+        let pki = match scenario.transport {
+            Transport::Tls => Some(Pki::new(&dir.0.join("pki"))?),
+            _ => None,
+        };
+        let pki = pki.as_ref();
+        let receiver_dir = dir.0.join("receiver");
+        let mut receiver =
+            Receiving::start(&scenario, pki, &self.tools, &receiver_dir, &tally).await?;
         let target = match peer {
             Some(who) if who.sends_lines() => receiver.lf()?,
             _ => match scenario.transport {
-                Transport::TcpDrain | Transport::TcpWindow => receiver.tcp()?,
+                Transport::TcpDrain | Transport::TcpWindow | Transport::Tls => receiver.tcp()?,
                 Transport::Relp => receiver.relp()?,
                 Transport::Udp => receiver.udp()?,
             },
@@ -86,7 +92,7 @@ impl Stage {
         let target = proxy.as_ref().map_or(target, Proxy::address);
         let mut sender = match peer {
             None => {
-                let destination = ours::destination(&scenario, target)?;
+                let destination = ours::destination(&scenario, target, pki)?;
                 Sender::Ours(Ours::start(&dir.0, destination, schedule).await?)
             }
             Some(who) => {
