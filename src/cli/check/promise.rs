@@ -77,7 +77,7 @@ pub(super) fn promise(means: &Means) -> Promise {
         },
         Channel::Tcp | Channel::Tls => Promise {
             proves: true,
-            proof: format!("drain: from time to time {}, and the receiver closing the other shows that it has read everything. A proxy must pass that on (HAProxy does; nginx with proxy_half_close on)", closing(means.channel)),
+            proof: format!("drain: from time to time {}, and the receiver closing the other shows that it has read everything. A proxy must pass that on (HAProxy with retries 0 does; nginx with proxy_half_close on)", closing(means.channel)),
             otherwise: unanswered(means),
             loss: of_receiver("read", &settle),
             duplicates: format!(
