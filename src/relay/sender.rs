@@ -413,7 +413,8 @@ impl Sender {
             Ok(()) => self.drain(connection).await,
             Err(error) => End::Broken(error),
         };
-        self.delivery.control(matches!(end, End::Drained));
+        // A receiver that never answers the end of a connection did not end it, either.
+        self.delivery.control(matches!(end, End::Drained | End::Unanswered { .. }));
         if !refused && self.delivery.refuses_everything() {
             tracing::error!(destination = %self.destination.name, code = "syslog.refuses_everything", framing = %self.destination.framing, "the receiver ends every connection, also for a message of the relay's own, so it is no log's fault and none is put aside; check the receiver, and whether it expects this framing");
         }

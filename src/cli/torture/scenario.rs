@@ -321,7 +321,7 @@ mod tests {
         let chosen = |pattern| Scenario::all().iter().filter(|s| s.is_called(pattern)).count();
         assert_eq!(chosen("tcp-drain/direct/hostile/refuse/paced"), 1);
         assert_eq!(chosen("refuse/hostile/tcp-drain"), 2);
-        assert_eq!(chosen("refuse"), 2);
+        assert_eq!(chosen("refuse/full"), 2);
         assert_eq!(chosen("ref"), 0);
     }
 }

@@ -135,6 +135,16 @@ impl<P: Copy + Ord> Isolation<P> {
         }
     }
 
+    /// Another receiver is in use: that the last one took the relay's message acquits nobody of
+    /// what this one does.
+    pub fn another_receiver(&mut self) {
+        if let Some(hunt) = &mut self.hunt
+            && hunt.control == Control::Passed
+        {
+            hunt.control = Control::Unknown;
+        }
+    }
+
     /// Everything before `p` is confirmed, or out of the way.
     pub fn passed(&mut self, p: P) {
         if self.stuck.is_some_and(|(at, _)| at < p) {
@@ -243,5 +253,22 @@ mod tests {
         isolation.control(true);
         assert_eq!(isolation.step(), Step::Few(1));
         assert!(isolation.died(Death::AfterData, 5, 6, 1));
+    }
+
+    #[test]
+    fn what_one_receiver_took_is_no_proof_against_a_log_at_another() {
+        let mut isolation = Isolation::default();
+        for _ in 0..3 {
+            isolation.died(Death::AfterData, 5, 6, 1);
+        }
+        isolation.control(true);
+        // The one that took it cannot be reached any more.
+        assert!(!isolation.died(Death::Unrelated, 5, 5, 0));
+        isolation.another_receiver();
+        assert_eq!(isolation.step(), Step::Control, "the other one is asked, too");
+        assert!(!isolation.died(Death::AfterData, 5, 6, 1));
+        isolation.control(false);
+        isolation.another_receiver();
+        assert!(isolation.refuses_everything(), "and what that one said stands until it is asked");
     }
 }
