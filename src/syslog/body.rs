@@ -309,3 +309,25 @@ fn unescape(text: &[u8]) -> Option<(u8, usize)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_to_escape_is_seen_at_every_place_of_texts_of_every_length() {
+        let escaper = Escaper::new("||");
+        for length in 1..=50 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'a'; length];
+                    text[at] = byte;
+                    let plain = matches!(byte, 0x20..0x7f) && !b"\\|=".contains(&byte);
+                    let mut out = Vec::new();
+                    escaper.key(&text, &mut Sink::new(&mut out, usize::MAX));
+                    assert_eq!(out == text, plain, "{byte:#x} at {at} of {length}");
+                }
+            }
+        }
+    }
+}
