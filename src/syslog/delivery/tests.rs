@@ -89,6 +89,23 @@ fn acknowledgements_prove_write_by_write() {
 }
 
 #[test]
+fn logs_of_which_nothing_is_sent_wait_for_no_acknowledgement() {
+    let t = Instant::now();
+    let mut delivery = Delivery::new(0u64, settings(Proof::Acknowledged));
+    delivery.connected(t);
+    delivery.wrote(0, 10, 0, 0, t);
+    assert_eq!(delivery.tick(t + SETTLE), Some(10), "the first on a connection");
+    let t = t + SETTLE;
+    delivery.wrote(5, 15, 100, 5, t);
+    delivery.wrote(5, 20, 0, 1, t);
+    assert_eq!(delivery.positions().proven(), 10, "not ahead of what was sent before");
+    delivery.reached(5, t);
+    delivery.wrote(5, 30, 0, 0, t);
+    assert_eq!(delivery.positions().proven(), 30);
+    assert_eq!(delivery.tick(t + SETTLE), Some(30));
+}
+
+#[test]
 fn a_receiver_that_never_answers_is_delivered_to_with_weaker_proof_or_not_at_all() {
     let t = Instant::now();
     for (window, proof) in [(true, Proof::Window), (false, Proof::Kernel)] {
