@@ -196,6 +196,7 @@ impl<P: Copy + Ord> Delivery<P> {
     /// that. Nothing is written and unconfirmed.
     pub fn another_receiver(&mut self) {
         (self.proof, self.unanswered) = (self.settings.proof, 0);
+        self.isolation.another_receiver();
     }
 
     /// A connection is asked for.
