@@ -59,6 +59,8 @@ pub(crate) struct Sender {
 enum End {
     /// The receiver read everything and closed.
     Drained,
+    /// It closed while everything was confirmed.
+    Idle,
     /// It took everything but never closed; whether its window can be seen.
     Unanswered { window: bool },
     /// Anything else.
@@ -123,6 +125,7 @@ impl Sender {
             };
             match end {
                 End::Drained => self.drained(),
+                End::Idle => self.delivery.idle_end(),
                 End::Unanswered { window } => self.unanswered(window),
                 End::Stop => break,
                 End::Broken(error) => {
@@ -193,7 +196,7 @@ impl Sender {
                             && !self.feed.has_more_than(self.written());
                         if idle && matches!(error, SendError::ClosedByPeer { .. }) {
                             // Receivers close connections that idle. The next log opens another.
-                            return Ok(End::Drained);
+                            return Ok(End::Idle);
                         }
                         return Ok(End::Broken(error));
                     }

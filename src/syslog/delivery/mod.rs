@@ -333,6 +333,14 @@ impl<P: Copy + Ord> Delivery<P> {
         self.plan.drained(now);
     }
 
+    /// The receiver ended a connection on which everything was confirmed. It does so with idle
+    /// ones, and whether it would answer a drain is as unknown as before.
+    pub fn idle_end(&mut self) {
+        self.writes.clear();
+        (self.accepted, self.took_data) = (None, None);
+        self.plan.reset();
+    }
+
     /// The receiver's kernel took everything, but the receiver never ended its side.
     /// `window` says whether its window can be seen.
     pub fn unanswered(&mut self, window: bool, now: Instant) -> Unanswered {
