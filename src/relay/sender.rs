@@ -287,9 +287,9 @@ impl Sender {
 
     /// Ends the connection because the relay stops.
     async fn stop_with(&mut self, connection: Connection) -> End {
-        match tokio::time::timeout(STOP_WITHIN, self.drain(connection)).await {
-            Ok(End::Drained) => self.drained(),
-            Ok(End::Unanswered { window }) => self.unanswered(window),
+        match self.drain(connection).await {
+            End::Drained => self.drained(),
+            End::Unanswered { window } => self.unanswered(window),
             // Whatever was proven before and has not settled goes with it.
             _ => self.rewind(),
         }
@@ -398,7 +398,12 @@ impl Sender {
         let refused = self.delivery.refuses_everything();
         let frames = messages::control(&self.destination, self.confirmed())
             .map_err(std::io::Error::other)?;
-        let end = match connection.write(&frames).await {
+        let stop = self.stop.clone();
+        let written = tokio::select! {
+            written = connection.write(&frames) => written,
+            () = stopped_for(&stop, STOP_WITHIN / 2) => return Ok(End::Stop),
+        };
+        let end = match written {
             Ok(()) => self.drain(connection).await,
             Err(error) => End::Broken(error),
         };

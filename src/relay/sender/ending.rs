@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::super::connection::Connection;
 use super::super::status::add;
-use super::{End, Sender};
+use super::super::stopped_for;
+use super::{End, STOP_WITHIN, Sender};
 use crate::syslog::delivery::Step;
 use crate::syslog::{DrainError, Proof, SendError};
 
@@ -14,8 +15,21 @@ const QUIET: Duration = Duration::from_millis(20);
 const QUEUE_EVERY: Duration = Duration::from_millis(2);
 
 impl Sender {
-    /// Ends a connection so that its end tells what the receiver has read.
+    /// Ends a connection so that its end tells what the receiver has read. A receiver that reads
+    /// slowly is waited for, but for so long only when the relay stops: then all that is not
+    /// confirmed is to be sent again.
     pub(super) async fn drain(&mut self, connection: Connection) -> End {
+        let stop = self.stop.clone();
+        tokio::select! {
+            end = self.end_with_proof(connection) => end,
+            () = stopped_for(&stop, STOP_WITHIN) => {
+                self.rewind();
+                End::Stop
+            }
+        }
+    }
+
+    async fn end_with_proof(&mut self, connection: Connection) -> End {
         let window = self.delivery.is_deaf();
         let patience = if window { Duration::from_secs(2) } else { self.destination.timeout };
         let mut connection = connection;
