@@ -407,7 +407,14 @@ impl Sender {
             Ok(()) => self.drain(connection).await,
             Err(error) => End::Broken(error),
         };
-        self.delivery.control(matches!(end, End::Drained));
+        match &end {
+            End::Drained => self.delivery.control(true),
+            // It left the connection alone for a settle time, and tells no more of any.
+            End::Unanswered { .. } if self.delivery.is_deaf() => self.delivery.control(true),
+            End::Broken(error) if error.death() != Death::Unrelated => self.delivery.control(false),
+            // Nothing is known.
+            _ => {}
+        }
         if !refused && self.delivery.refuses_everything() {
             tracing::error!(destination = %self.destination.name, code = "syslog.refuses_everything", framing = %self.destination.framing, "the receiver ends every connection, also for a message of the relay's own, so it is no log's fault and none is put aside; check the receiver, and whether it expects this framing");
         }
