@@ -25,7 +25,10 @@ pub(super) struct Tools {
 impl Tools {
     /// `dir` holds `root`, as tests/receivers/fetch.sh leaves it; `sdk` is a virtual environment.
     pub(super) fn new(dir: Option<&Path>, sdk: Option<&Path>) -> Self {
-        Self { root: dir.map(|dir| dir.join("root")), sdk: sdk.map(Path::to_owned) }
+        // rsyslogd changes its directory before it loads the driver of TLS.
+        let root =
+            |dir: &Path| std::path::absolute(dir).unwrap_or_else(|_| dir.into()).join("root");
+        Self { root: dir.map(root), sdk: sdk.map(Path::to_owned) }
     }
 
     /// A Python that knows the official SDK.
