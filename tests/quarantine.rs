@@ -311,3 +311,20 @@ async fn a_log_that_is_refused_again_stays_and_those_behind_it_are_sent() {
     assert_eq!((&done["sent"], &done["refused"], &done["left"]), (&json!(2), &json!(1), &json!(0)));
     assert_eq!(scene.names(), [names[1].as_str()]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_the_destination_leaves_out_stays_in_the_quarantine() {
+    let scene = Scene::start().await;
+    once(&scene).await;
+    let names = scene.keep("syslog", &["wanted", "other"]);
+    let text = std::fs::read_to_string(&scene.config).unwrap();
+    assert!(text.contains(DRAINS));
+    let filtered = format!("{DRAINS}\nwhere = [\"k=wanted\"]");
+    std::fs::write(&scene.config, text.replace(DRAINS, &filtered)).unwrap();
+    let lines = scene.json(&["retry", "--all", "--reason", "a filter was written meanwhile"]);
+    assert_eq!(lines[0]["name"], names[1], "{lines:?}");
+    assert!(lines[0]["refused"].as_str().unwrap().contains("where"), "{lines:?}");
+    let done = &lines[1];
+    assert_eq!((&done["sent"], &done["refused"], &done["left"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(scene.names(), [names[1].as_str()]);
+}

@@ -9,6 +9,7 @@ mod owner;
 mod run;
 mod spool;
 mod time;
+mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Serve an emulated SLS on loopback for tests of your own
     Emulator(emulator::EmulatorArgs),
+    /// Measure what is lost when receivers die, stall and lie, on loopback
+    Torture(torture::TortureArgs),
     /// Look into a spool without changing it
     Spool(spool::SpoolArgs),
 }
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Cert(args) => cert::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Emulator(args) => emulator::run(&args),
+        Command::Torture(args) => torture::run(&args),
         Command::Spool(args) => spool::run(&args),
     }
 }

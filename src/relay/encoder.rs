@@ -277,6 +277,10 @@ impl Encoder {
                     let usual = self.destination.severity;
                     let severity = filter::severity(&self.destination.filter, &line, usual);
                     if severity.is_none() {
+                        // Out of the quarantine it must not vanish as if it had been sent.
+                        if let Some(kept) = self.kept() {
+                            kept.refuse(header.seq, "the destination does not get such logs (`where`, `severity_at_least`)");
+                        }
                         add(&self.counters.filtered, 1);
                         continue;
                     }

@@ -39,6 +39,14 @@ impl Feed {
         }
     }
 
+    /// Whether there is something behind `written` to send now.
+    pub(crate) fn has_more_than(&self, written: Mark) -> bool {
+        match &self.replay {
+            Some(replay) => written.position < replay.end(),
+            None => *self.spool.durable().borrow() > written.position.seq,
+        }
+    }
+
     /// Everything before `mark` is confirmed.
     pub(crate) fn confirmed(&self, destination: &Destination, mark: Mark) {
         match &self.replay {

@@ -26,7 +26,7 @@ use super::{chain, messages, poison, stopped_for};
 use crate::config::Destination;
 use crate::spool::crash;
 use crate::syslog::delivery::{Death, Delivery, Room, Step, UNANSWERED, Unanswered};
-use crate::syslog::{Proof, SendError};
+use crate::syslog::{Proof, SendError, framing};
 
 /// Time for the last drain, its settling, and one more connection.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -46,6 +46,9 @@ pub(crate) struct Sender {
     unconfirmed: VecDeque<(Mark, u64, Arc<ShardCounters>)>,
     /// The first log written since the last abnormal end that is not confirmed.
     first: Option<Mark>,
+    /// Whether the receiver expects another framing, and whether that was said.
+    suspicion: framing::Suspicion,
+    suspected: bool,
     /// When the kernel is asked next.
     looks_at: Instant,
     was_connected: bool,
@@ -59,6 +62,8 @@ pub(crate) struct Sender {
 enum End {
     /// The receiver read everything and closed.
     Drained,
+    /// It closed while everything was confirmed.
+    Idle,
     /// It took everything but never closed; whether its window can be seen.
     Unanswered { window: bool },
     /// Anything else.
@@ -85,14 +90,16 @@ impl Sender {
             shards,
             delivery: Delivery::new(start, destination.delivery()),
             receivers: Receivers::new(Arc::clone(&destination)),
-            destination,
             chunks: None,
             unconfirmed: VecDeque::new(),
             first: None,
+            suspicion: framing::Suspicion::new(destination.framing),
+            suspected: false,
             looks_at: Instant::now(),
             was_connected: false,
             outage: Outage::default(),
             stop,
+            destination,
         }
     }
 
@@ -123,6 +130,7 @@ impl Sender {
             };
             match end {
                 End::Drained => self.drained(),
+                End::Idle => self.delivery.idle_end(),
                 End::Unanswered { window } => self.unanswered(window),
                 End::Stop => break,
                 End::Broken(error) => {
@@ -189,10 +197,11 @@ impl Sender {
                         continue;
                     }
                     Err(error) => {
-                        let nothing_at_stake = self.written() == self.confirmed();
-                        if nothing_at_stake && matches!(error, SendError::ClosedByPeer { .. }) {
+                        let idle = self.written() == self.confirmed()
+                            && !self.feed.has_more_than(self.written());
+                        if idle && matches!(error, SendError::ClosedByPeer { .. }) {
                             // Receivers close connections that idle. The next log opens another.
-                            return Ok(End::Drained);
+                            return Ok(End::Idle);
                         }
                         return Ok(End::Broken(error));
                     }
@@ -283,9 +292,9 @@ impl Sender {
 
     /// Ends the connection because the relay stops.
     async fn stop_with(&mut self, connection: Connection) -> End {
-        match tokio::time::timeout(STOP_WITHIN, self.drain(connection)).await {
-            Ok(End::Drained) => self.drained(),
-            Ok(End::Unanswered { window }) => self.unanswered(window),
+        match self.drain(connection).await {
+            End::Drained => self.drained(),
+            End::Unanswered { window } => self.unanswered(window),
             // Whatever was proven before and has not settled goes with it.
             _ => self.rewind(),
         }
@@ -364,6 +373,15 @@ impl Sender {
         }
         self.unconfirmed.clear();
         self.chunks = None;
+        if ended.after_data && messages::framing(&self.destination).is_some() {
+            self.suspicion.ended(ended.again, Duration::ZERO, framing::End::ByPeer);
+        }
+        if !self.suspected
+            && let Some(hint) = self.suspicion.hint()
+        {
+            self.suspected = true;
+            tracing::warn!(destination = %self.destination.name, code = "syslog.framing", "{hint}");
+        }
         let first = self.first.take();
         ended.poison.then_some(first).flatten()
     }
@@ -394,11 +412,23 @@ impl Sender {
         let refused = self.delivery.refuses_everything();
         let frames = messages::control(&self.destination, self.confirmed())
             .map_err(std::io::Error::other)?;
-        let end = match connection.write(&frames).await {
+        let stop = self.stop.clone();
+        let written = tokio::select! {
+            written = connection.write(&frames) => written,
+            () = stopped_for(&stop, STOP_WITHIN / 2) => return Ok(End::Stop),
+        };
+        let end = match written {
             Ok(()) => self.drain(connection).await,
             Err(error) => End::Broken(error),
         };
-        self.delivery.control(matches!(end, End::Drained));
+        match &end {
+            End::Drained => self.delivery.control(true),
+            // It left the connection alone for a settle time, and tells no more of any.
+            End::Unanswered { .. } if self.delivery.is_deaf() => self.delivery.control(true),
+            End::Broken(error) if error.death() != Death::Unrelated => self.delivery.control(false),
+            // Nothing is known.
+            _ => {}
+        }
         if !refused && self.delivery.refuses_everything() {
             tracing::error!(destination = %self.destination.name, code = "syslog.refuses_everything", framing = %self.destination.framing, "the receiver ends every connection, also for a message of the relay's own, so it is no log's fault and none is put aside; check the receiver, and whether it expects this framing");
         }
@@ -409,6 +439,7 @@ impl Sender {
     fn settle(&mut self, now: Instant) {
         let Some(mark) = self.delivery.tick(now) else { return };
         self.receivers.worked();
+        self.suspicion.proven();
         crash::point("logs-confirmed");
         self.feed.confirmed(&self.destination, mark);
         crash::point("acks-noted");

@@ -114,6 +114,13 @@ impl SimDisk {
         inner.files.get(id).map(|file| file.live.clone())
     }
 
+    /// Bytes of a file that are on the platter.
+    pub fn durable_length(&self, path: &Path) -> usize {
+        let inner = self.lock();
+        let file = inner.live.get(path).and_then(|id| inner.files.get(id));
+        file.map_or(0, |file| file.durable.len())
+    }
+
     /// The files of a directory as a process sees them.
     pub fn names(&self, dir: &Path) -> Vec<String> {
         let inner = self.lock();

@@ -29,7 +29,7 @@ async fn a_kill_of_rsyslog_in_the_middle_loses_nothing_over_relp() {
 }
 
 /// Ends the daemon in the middle of the delivery and starts it again.
-async fn loses_nothing(again: fn(RealReceiver, Kind) -> RealReceiver) {
+async fn loses_nothing(again: fn(RealReceiver) -> RealReceiver) {
     let dir = tempfile::tempdir().unwrap();
     let receiver = RealReceiver::start(Kind::Rsyslog, &dir.path().join("receiver"));
     let Some(receiver) = receiver else { return };
@@ -41,7 +41,7 @@ async fn loses_nothing(again: fn(RealReceiver, Kind) -> RealReceiver) {
     settings.destinations[0].relp_window = 8;
     let relay = Running::start(settings).await;
     wait_for("a part to arrive", || receiver.messages().len() >= 500).await;
-    let receiver = tokio::task::block_in_place(|| again(receiver, Kind::Rsyslog));
+    let receiver = tokio::task::block_in_place(|| again(receiver));
     wait_for("confirmation", || relay.confirmed() == LOGS).await;
     assert!(relay.counters.snapshot().destinations.values().any(|counts| counts.failures > 0));
     relay.stop().await;

@@ -61,6 +61,7 @@ impl Kind {
 
 /// A running daemon; dropping it kills it.
 pub(crate) struct RealReceiver {
+    kind: Kind,
     child: Child,
     dir: PathBuf,
     /// Takes datagrams.
@@ -128,7 +129,7 @@ impl RealReceiver {
             }
             // A port that cannot be bound any more is the daemon's.
             if UdpSocket::bind(udp).is_err() && [octet, lf, relp].iter().all(accepts) {
-                return Some(Some(Self { child, dir: dir.into(), udp, octet, lf, relp }));
+                return Some(Some(Self { kind, child, dir: dir.into(), udp, octet, lf, relp }));
             }
             if start.elapsed() > DEADLINE {
                 let _ = child.kill();
@@ -141,26 +142,26 @@ impl RealReceiver {
 
     /// Ends the daemon as a service manager would, waits for that, and starts it again on the
     /// same ports; its files go on.
-    pub(crate) fn restart(mut self, kind: Kind) -> Self {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    pub(crate) fn restart(mut self) -> Self {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap();
-        self.start_again(kind)
+        self.start_again()
     }
 
     /// The same with a daemon that had no time for a last word.
-    pub(crate) fn crash(mut self, kind: Kind) -> Self {
+    pub(crate) fn crash(mut self) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.start_again(kind)
+        self.start_again()
     }
 
-    fn start_again(self, kind: Kind) -> Self {
+    fn start_again(self) -> Self {
         // rsyslog does not start beside the pid file of one that was killed.
         let _ = fs::remove_file(self.dir.join("pid"));
         let (dir, udp, octet, lf, relp) =
             (self.dir.clone(), self.udp, self.octet, self.lf, self.relp);
-        let again = Self::start_on(kind, &dir, udp, octet, lf, relp).flatten();
+        let again = Self::start_on(self.kind, &dir, udp, octet, lf, relp).flatten();
         again.expect("the daemon starts again on its ports")
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::output;
+use crate::syslog::delivery::MOST;
 use crate::syslog::{Assurance, Proof};
 
 /// How logs travel.
@@ -76,12 +77,13 @@ pub(super) fn promise(means: &Means) -> Promise {
         },
         Channel::Tcp | Channel::Tls => Promise {
             proves: true,
-            proof: format!("drain: from time to time {}, and the receiver closing the other shows that it has read everything. A proxy must pass that on (HAProxy does; nginx with proxy_half_close on)", closing(means.channel)),
+            proof: format!("drain: from time to time {}, and the receiver closing the other shows that it has read everything. A proxy must pass that on (HAProxy with retries 0 does; nginx with proxy_half_close on)", closing(means.channel)),
             otherwise: unanswered(means),
             loss: of_receiver("read", &settle),
             duplicates: format!(
-                "at most {} or {} of logs, whichever is less, and {settle} more, each time a connection breaks",
+                "at most {} (up to {} on a path so long that drains take much of the time) or {} of logs, whichever is less, and {settle} more, each time a connection breaks",
                 output::size(means.drain_bytes),
+                output::size(means.drain_bytes.saturating_mul(MOST)),
                 span(means.drain_every)
             ),
         },
@@ -150,8 +152,8 @@ mod tests {
     fn every_bound_names_the_settle_time_and_what_is_configured() {
         for (channel, proof, bound) in [
             (Channel::Udp, Proof::Drain, "what was sent within 1500 ms"),
-            (Channel::Tcp, Proof::Drain, "at most 16.0 MiB or 30 s of logs"),
-            (Channel::Tls, Proof::Drain, "at most 16.0 MiB or 30 s of logs"),
+            (Channel::Tcp, Proof::Drain, "at most 16.0 MiB (up to 256.0 MiB on a path"),
+            (Channel::Tls, Proof::Drain, "at most 16.0 MiB (up to 256.0 MiB on a path"),
             (Channel::Tcp, Proof::Window, "at most 128 KiB"),
             (Channel::Tls, Proof::Window, "at most 128 KiB"),
             (Channel::Relp { window: 77 }, Proof::Drain, "at most 77 messages"),

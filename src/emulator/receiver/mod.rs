@@ -8,6 +8,7 @@ mod frames;
 mod mode;
 pub mod relp;
 mod tcp;
+pub mod tls;
 mod udp;
 
 use std::io;

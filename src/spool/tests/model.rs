@@ -328,6 +328,8 @@ impl Harness {
         let to = if newest { scanned.proven } else { scanned.end };
         let from = if newest { scanned.pieces[0].entries()[0].end() + 24 } else { 0 };
         let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+        // Where a sync failed the file may be longer than what is durable of it.
+        let to = to.min(self.disk.durable_length(&path));
         let possible = from < to && !(newest && matches!(how, Hurt::Truncate | Hurt::Remove));
         if possible {
             let at = from + at % (to - from);

@@ -91,7 +91,15 @@ impl<P: Copy + Ord> Isolation<P> {
     /// log at `confirmed` is the one.
     pub fn died(&mut self, death: Death, confirmed: P, written: P, logs: u64) -> bool {
         let (named, logs) = match death {
-            Death::Unrelated => return false,
+            Death::Unrelated => {
+                // Who comes back may be another, or the same with another configuration.
+                if let Some(hunt) = &mut self.hunt
+                    && hunt.control == Control::Passed
+                {
+                    hunt.control = Control::Unknown;
+                }
+                return false;
+            }
             // Those before it are fine, so what remains is it, or they and it.
             Death::Refused { before } => (true, before.max(1).saturating_mul(2).min(logs)),
             Death::AfterData => (false, logs),
@@ -132,6 +140,16 @@ impl<P: Copy + Ord> Isolation<P> {
     pub fn control(&mut self, taken: bool) {
         if let Some(hunt) = &mut self.hunt {
             hunt.control = if taken { Control::Passed } else { Control::Failed };
+        }
+    }
+
+    /// Another receiver is in use: that the last one took the relay's message acquits nobody of
+    /// what this one does.
+    pub fn another_receiver(&mut self) {
+        if let Some(hunt) = &mut self.hunt
+            && hunt.control == Control::Passed
+        {
+            hunt.control = Control::Unknown;
         }
     }
 
@@ -242,6 +260,39 @@ mod tests {
         assert_eq!(isolation.step(), Step::Control);
         isolation.control(true);
         assert_eq!(isolation.step(), Step::Few(1));
+        assert!(isolation.died(Death::AfterData, 5, 6, 1));
+    }
+
+    #[test]
+    fn what_one_receiver_took_is_no_proof_against_a_log_at_another() {
+        let mut isolation = Isolation::default();
+        for _ in 0..3 {
+            isolation.died(Death::AfterData, 5, 6, 1);
+        }
+        isolation.control(true);
+        // The one that took it cannot be reached any more.
+        assert!(!isolation.died(Death::Unrelated, 5, 5, 0));
+        isolation.another_receiver();
+        assert_eq!(isolation.step(), Step::Control, "the other one is asked, too");
+        assert!(!isolation.died(Death::AfterData, 5, 6, 1));
+        isolation.control(false);
+        isolation.another_receiver();
+        assert!(isolation.refuses_everything(), "and what that one said stands until it is asked");
+    }
+
+    #[test]
+    fn a_counter_proof_holds_for_one_receiver_and_until_it_is_away() {
+        let mut isolation = Isolation::default();
+        for _ in 0..3 {
+            assert!(!isolation.died(Death::AfterData, 5, 6, 1));
+        }
+        isolation.control(true);
+        isolation.another_receiver();
+        assert_eq!(isolation.step(), Step::Control, "the other one may take nothing at all");
+        isolation.control(true);
+        isolation.died(Death::Unrelated, 5, 5, 0);
+        assert_eq!(isolation.step(), Step::Control, "it may have come back as a broken one");
+        isolation.control(true);
         assert!(isolation.died(Death::AfterData, 5, 6, 1));
     }
 }

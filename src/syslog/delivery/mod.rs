@@ -196,6 +196,7 @@ impl<P: Copy + Ord> Delivery<P> {
     /// that. Nothing is written and unconfirmed.
     pub fn another_receiver(&mut self) {
         (self.proof, self.unanswered) = (self.settings.proof, 0);
+        self.isolation.another_receiver();
     }
 
     /// A connection is asked for.
@@ -217,6 +218,8 @@ impl<P: Copy + Ord> Delivery<P> {
     /// `end`.
     pub fn wrote(&mut self, end: u64, after: P, bytes: u64, logs: u64, now: Instant) {
         self.positions.wrote(after);
+        // A write that failed may have handed over nothing of its bytes.
+        let nothing = bytes == 0 && end == self.written;
         self.written = end;
         self.took_data.get_or_insert(now);
         self.unconfirmed += logs;
@@ -224,6 +227,10 @@ impl<P: Copy + Ord> Delivery<P> {
         merge_last_two(&mut self.logs, |last, next| *last = (next.0, last.1 + next.1));
         match self.proof {
             Proof::Datagram => self.positions.prove(after, now),
+            // Logs of which nothing is sent, behind nothing that is waited for: no answer comes.
+            Proof::Acknowledged if nothing && self.writes.is_empty() => {
+                self.positions.prove(after, now);
+            }
             _ => {
                 self.plan.wrote(bytes, now);
                 self.writes.push_back(Write { end, after, logs });
@@ -326,6 +333,14 @@ impl<P: Copy + Ord> Delivery<P> {
         self.plan.drained(now);
     }
 
+    /// The receiver ended a connection on which everything was confirmed. It does so with idle
+    /// ones, and whether it would answer a drain is as unknown as before.
+    pub fn idle_end(&mut self) {
+        self.writes.clear();
+        (self.accepted, self.took_data) = (None, None);
+        self.plan.reset();
+    }
+
     /// The receiver's kernel took everything, but the receiver never ended its side.
     /// `window` says whether its window can be seen.
     pub fn unanswered(&mut self, window: bool, now: Instant) -> Unanswered {
@@ -369,7 +384,8 @@ impl<P: Copy + Ord> Delivery<P> {
         self.unconfirmed = 0;
         (self.accepted, self.took_data) = (None, None);
         self.plan.broken();
-        Ended { resume: self.positions.abnormal_end(), again, poison }
+        let after_data = again > 0 && death == Death::AfterData;
+        Ended { resume: self.positions.abnormal_end(), again, after_data, poison }
     }
 
     /// The relay's own message was taken by the receiver, or not.
@@ -409,6 +425,8 @@ pub struct Ended<P> {
     pub resume: P,
     /// Logs that are written again.
     pub again: u64,
+    /// Whether the receiver ended the connection soon after it took data.
+    pub after_data: bool,
     /// Whether the log at `resume` is one that the receiver ends every connection for.
     pub poison: bool,
 }

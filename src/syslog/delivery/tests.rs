@@ -89,6 +89,23 @@ fn acknowledgements_prove_write_by_write() {
 }
 
 #[test]
+fn logs_of_which_nothing_is_sent_wait_for_no_acknowledgement() {
+    let t = Instant::now();
+    let mut delivery = Delivery::new(0u64, settings(Proof::Acknowledged));
+    delivery.connected(t);
+    delivery.wrote(0, 10, 0, 0, t);
+    assert_eq!(delivery.tick(t + SETTLE), Some(10), "the first on a connection");
+    let t = t + SETTLE;
+    delivery.wrote(5, 15, 100, 5, t);
+    delivery.wrote(5, 20, 0, 1, t);
+    assert_eq!(delivery.positions().proven(), 10, "not ahead of what was sent before");
+    delivery.reached(5, t);
+    delivery.wrote(5, 30, 0, 0, t);
+    assert_eq!(delivery.positions().proven(), 30);
+    assert_eq!(delivery.tick(t + SETTLE), Some(30));
+}
+
+#[test]
 fn a_receiver_that_never_answers_is_delivered_to_with_weaker_proof_or_not_at_all() {
     let t = Instant::now();
     for (window, proof) in [(true, Proof::Window), (false, Proof::Kernel)] {
@@ -116,6 +133,23 @@ fn a_receiver_that_never_answers_is_delivered_to_with_weaker_proof_or_not_at_all
         }
         assert_eq!(delivery.tick(t + ms(60_000)), None, "strict confirms nothing");
     }
+}
+
+#[test]
+fn an_idle_connection_that_the_receiver_ends_answers_no_drain() {
+    let t = Instant::now();
+    let mut delivery = Delivery::new(0u64, settings(Proof::Drain));
+    for n in 1..=u64::from(UNANSWERED) {
+        delivery.connected(t);
+        delivery.wrote(1000, 10 * n, 1000, 10, t);
+        delivery.unanswered(true, t);
+    }
+    let later = t + SETTLE;
+    delivery.connected(later);
+    assert_eq!(delivery.tick(later + SETTLE), Some(10 * u64::from(UNANSWERED)));
+    delivery.idle_end();
+    assert!(delivery.is_deaf());
+    assert_eq!((delivery.wake(), delivery.probe_at()), (None, None));
 }
 
 #[test]
