@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Every variant is the relay's own sender on the same spool, in one process with a receiver that
-//! counts bytes, in turns, again and again; medians are shown, and only figures of one run
-//! compare. *Naive* is the same sender without a drain until the end, which deletes nothing
+//! counts bytes, in turns, again and again. Medians are shown, of the percentages those of each
+//! turn, and only figures of one run compare. *Naive* is the same sender without a drain until the end, which deletes nothing
 //! earlier for it: what remains is the cost of cycling connections. The path is a proxy that passes
 //! bytes on half a round trip later and begins each connection with one; the kernel here has no
 //! such path to offer.
@@ -85,10 +85,10 @@ fn main() {
                 bytes = read.load(Ordering::Relaxed) - before;
             }
         }
-        let naive = median(&mut times[0]);
+        let naive = times[0].clone();
         for ((name, variant), times) in variants.iter().zip(&mut times) {
-            let time = median(times);
-            let of_naive = 100.0 * time / naive;
+            let mut ratios: Vec<_> = times.iter().zip(&naive).map(|(t, n)| 100.0 * t / n).collect();
+            let (time, of_naive) = (median(times), median(&mut ratios));
             let rate = bytes as f64 / time / 1e6;
             println!("{:<10}{name:<10}{rate:>10.0}{of_naive:>11.0}%", format!("{path} ms"));
             if matches!(variant, Variant::Drain) {

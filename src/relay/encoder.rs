@@ -31,8 +31,9 @@ pub(crate) const CHUNK: usize = 64 << 10;
 const RELEASE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 /// Octets of a message whose memory is not kept for the next one.
 const LARGE: usize = 1 << 20;
-/// Chunks made ahead.
-const AHEAD: usize = 8;
+/// Chunks made ahead: about as much as is made while a connection is drained and the next one
+/// opened on a short path, so that making goes on meanwhile.
+const AHEAD: usize = 48;
 
 /// Where a destination is: the next log of the spool, and how many logs came before it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]

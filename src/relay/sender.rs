@@ -62,6 +62,8 @@ pub(crate) struct Sender {
 enum End {
     /// The receiver read everything and closed.
     Drained,
+    /// It closed while everything was confirmed.
+    Idle,
     /// It took everything but never closed; whether its window can be seen.
     Unanswered { window: bool },
     /// Anything else.
@@ -128,6 +130,7 @@ impl Sender {
             };
             match end {
                 End::Drained => self.drained(),
+                End::Idle => self.delivery.idle_end(),
                 End::Unanswered { window } => self.unanswered(window),
                 End::Stop => break,
                 End::Broken(error) => {
@@ -198,7 +201,7 @@ impl Sender {
                             && !self.feed.has_more_than(self.written());
                         if idle && matches!(error, SendError::ClosedByPeer { .. }) {
                             // Receivers close connections that idle. The next log opens another.
-                            return Ok(End::Drained);
+                            return Ok(End::Idle);
                         }
                         return Ok(End::Broken(error));
                     }
@@ -289,9 +292,9 @@ impl Sender {
 
     /// Ends the connection because the relay stops.
     async fn stop_with(&mut self, connection: Connection) -> End {
-        match tokio::time::timeout(STOP_WITHIN, self.drain(connection)).await {
-            Ok(End::Drained) => self.drained(),
-            Ok(End::Unanswered { window }) => self.unanswered(window),
+        match self.drain(connection).await {
+            End::Drained => self.drained(),
+            End::Unanswered { window } => self.unanswered(window),
             // Whatever was proven before and has not settled goes with it.
             _ => self.rewind(),
         }
@@ -409,12 +412,23 @@ impl Sender {
         let refused = self.delivery.refuses_everything();
         let frames = messages::control(&self.destination, self.confirmed())
             .map_err(std::io::Error::other)?;
-        let end = match connection.write(&frames).await {
+        let stop = self.stop.clone();
+        let written = tokio::select! {
+            written = connection.write(&frames) => written,
+            () = stopped_for(&stop, STOP_WITHIN / 2) => return Ok(End::Stop),
+        };
+        let end = match written {
             Ok(()) => self.drain(connection).await,
             Err(error) => End::Broken(error),
         };
-        // A receiver that never answers the end of a connection did not end it, either.
-        self.delivery.control(matches!(end, End::Drained | End::Unanswered { .. }));
+        match &end {
+            End::Drained => self.delivery.control(true),
+            // It left the connection alone for a settle time, and tells no more of any.
+            End::Unanswered { .. } if self.delivery.is_deaf() => self.delivery.control(true),
+            End::Broken(error) if error.death() != Death::Unrelated => self.delivery.control(false),
+            // Nothing is known.
+            _ => {}
+        }
         if !refused && self.delivery.refuses_everything() {
             tracing::error!(destination = %self.destination.name, code = "syslog.refuses_everything", framing = %self.destination.framing, "the receiver ends every connection, also for a message of the relay's own, so it is no log's fault and none is put aside; check the receiver, and whether it expects this framing");
         }

@@ -173,6 +173,9 @@ impl Escaper {
     }
 
     fn bytes(&self, bytes: &[u8], also: u8, sink: &mut Sink<'_>) {
+        if self.is_plain(bytes, also) {
+            return sink.put(bytes);
+        }
         if std::str::from_utf8(bytes).is_ok() {
             return self.text(bytes, also, sink);
         }
@@ -181,6 +184,32 @@ impl Escaper {
             for &byte in chunk.invalid() {
                 put_hex(byte, sink);
             }
+        }
+    }
+
+    /// Whether all of it is ASCII without a byte that may need an escape, as most keys and values
+    /// are: one pass then, where what follows takes two.
+    fn is_plain(&self, bytes: &[u8], also: u8) -> bool {
+        let first = self.first[0];
+        // No branch inside: the compiler makes vector code of it.
+        let dirty = |block: &[u8]| {
+            block.iter().fold(false, |any, &byte| {
+                any | (byte.cast_signed() < 0x20)
+                    | (byte == 0x7f)
+                    | (byte == b'\\')
+                    | (byte == first)
+                    | (byte == also)
+            })
+        };
+        let (blocks, rest) = bytes.as_chunks::<16>();
+        if blocks.iter().any(|block| dirty(block)) {
+            return false;
+        }
+        // What is left over is looked at together with what is before it.
+        match (bytes.last_chunk::<16>(), rest.first_chunk::<8>(), rest.last_chunk::<8>()) {
+            (Some(last), ..) => !dirty(last),
+            (None, Some(start), Some(end)) => !dirty(start) && !dirty(end),
+            _ => !dirty(rest),
         }
     }
 
@@ -278,5 +307,27 @@ fn unescape(text: &[u8]) -> Option<(u8, usize)> {
             u8::try_from(digit(high)? * 16 + digit(low)?).ok().map(|byte| (byte, 4))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_to_escape_is_seen_at_every_place_of_texts_of_every_length() {
+        let escaper = Escaper::new("||");
+        for length in 1..=50 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'a'; length];
+                    text[at] = byte;
+                    let plain = matches!(byte, 0x20..0x7f) && !b"\\|=".contains(&byte);
+                    let mut out = Vec::new();
+                    escaper.key(&text, &mut Sink::new(&mut out, usize::MAX));
+                    assert_eq!(out == text, plain, "{byte:#x} at {at} of {length}");
+                }
+            }
+        }
     }
 }

@@ -211,6 +211,8 @@ impl SendError {
         match self {
             Self::Reset { .. } | Self::ClosedByPeer { .. } => Death::AfterData,
             Self::MessageRefused { index, .. } => Death::Refused { before: *index },
+            // Not more than a guess at why a young connection was closed without a word.
+            Self::Tls(error) if error.is_silent_end() => Death::AfterData,
             _ => Death::Unrelated,
         }
     }
@@ -313,6 +315,16 @@ impl fmt::Display for List<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_young_connection_that_ends_without_a_word_may_have_ended_for_a_log() {
+        let refused = |alert: Option<&str>| {
+            let (peer, alert) = ("127.0.0.1:6514".parse().unwrap(), alert.map(str::to_owned));
+            SendError::from(TlsError::ClientRefused { peer, alert, ours: None })
+        };
+        assert_eq!(refused(None).death(), Death::AfterData);
+        assert_eq!(refused(Some("unknown_ca")).death(), Death::Unrelated);
+    }
 
     #[test]
     fn several_addresses_are_told_one_by_one() {

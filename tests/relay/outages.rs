@@ -8,6 +8,7 @@ use sls_relay::emulator::waf::Waf;
 use sls_relay::sls::Cursor;
 use sls_relay::spool::inspect::Inspection;
 use sls_relay::syslog::{Assurance, Proof};
+use tokio::io::AsyncReadExt as _;
 
 use crate::pipeline::{Ends, Running, wait_for};
 
@@ -208,6 +209,60 @@ async fn one_log_that_its_receiver_closes_connections_for_goes_into_the_quaranti
     let report = ends.arrivals().report();
     assert_eq!((report.lost, report.out_of_order, report.corrupted), (1, 0, 0), "{report:?}");
     assert_eq!(ends.notices().len(), 1, "the receiver was asked whether it takes others");
+}
+
+/// Takes logs and never ends a connection, but for one on which `poison` comes.
+async fn deaf_but_for(poison: String) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let poison = poison.clone();
+            tokio::spawn(async move {
+                let (mut seen, mut buf) = (Vec::new(), vec![0; 64 << 10]);
+                while let Ok(read @ 1..) = stream.read(&mut buf).await {
+                    seen.extend_from_slice(&buf[..read]);
+                    if seen.windows(poison.len()).any(|part| part == poison.as_bytes()) {
+                        return;
+                    }
+                }
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_log_that_a_receiver_that_never_answers_closes_for_does_not_hold_the_others() {
+    let ends = Ends::start(1, 40).await;
+    let number = cursor_number(&ends.emulator.begin_cursor(0).unwrap()).unwrap() + 2;
+    let cursor = Cursor::from_number(u64::try_from(number).unwrap());
+    let to = deaf_but_for(format!("cursor=\"{cursor}\" idx=\"1\"")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings_to(dir.path(), &format!("tcp://{to}"));
+    settings.destinations[0].settle = Duration::from_millis(20);
+    settings.destinations[0].timeout = Duration::from_millis(100);
+    let relay = Running::start(settings).await;
+    wait_for("confirmation of the others", || relay.confirmed() == 39).await;
+    let quarantined =
+        relay.counters.snapshot().destinations.values().map(|d| d.quarantined).sum::<u64>();
+    assert_eq!(quarantined, 1);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_reads_slowly_does_not_keep_the_relay_from_stopping() {
+    let ends = Ends::start(1, 20_000).await;
+    let slow = Mode::Slow { delay: Duration::from_millis(200), bytes: 4096 };
+    ends.receiver.set_mode(slow).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(ends.settings(dir.path())).await;
+    let counters = std::sync::Arc::clone(&relay.counters);
+    let drains = move || counters.snapshot().destinations.values().map(|d| d.drains).sum::<u64>();
+    wait_for("a drain that takes long", || drains() >= 1).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), relay.stop()).await;
+    assert!(stopped.is_ok(), "it waits for the receiver to read everything");
 }
 
 #[tokio::test(flavor = "multi_thread")]

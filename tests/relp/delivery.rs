@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sls_relay::config::{LogTest, Value};
 use sls_relay::emulator::receiver::relp::{RelpMode, RelpReceiver};
 use sls_relay::emulator::sls::cursor_number;
 use sls_relay::sls::Cursor;
@@ -81,6 +82,25 @@ async fn one_log_that_the_server_refuses_goes_into_the_quarantine() {
     relay.stop().await;
     let report = ends.arrivals().report();
     assert_eq!((report.lost, report.out_of_order, report.corrupted), (1, 0, 0), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_the_destination_does_not_want_leave_the_spool_without_an_acknowledgement() {
+    let ends = Ends::start(1, 300).await;
+    let server = server(&ends);
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = ends.settings_to(dir.path(), &format!("relp://{}", server.addr()));
+    let test = LogTest { negated: false, name: b"no such field".to_vec(), of: Value::Exists };
+    settings.destinations[0].filter.tests.push(test);
+    let relay = Running::start(settings).await;
+    wait_for("the checkpoint to reach the end", || ends.all_committed()).await;
+    let end = *relay.spool.durable().borrow();
+    wait_for("the position to pass them", || {
+        relay.spool.delivered("syslog").is_some_and(|at| at.position.seq == end)
+    })
+    .await;
+    assert_eq!(server.counts().messages, 0);
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

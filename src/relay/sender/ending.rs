@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::super::connection::Connection;
 use super::super::status::add;
-use super::{End, Sender};
+use super::super::stopped_for;
+use super::{End, STOP_WITHIN, Sender};
 use crate::syslog::delivery::Step;
 use crate::syslog::{DrainError, Proof, SendError};
 
@@ -14,8 +15,21 @@ const QUIET: Duration = Duration::from_millis(20);
 const QUEUE_EVERY: Duration = Duration::from_millis(2);
 
 impl Sender {
-    /// Ends a connection so that its end tells what the receiver has read.
+    /// Ends a connection so that its end tells what the receiver has read. A receiver that reads
+    /// slowly is waited for, but for so long only when the relay stops: then all that is not
+    /// confirmed is to be sent again.
     pub(super) async fn drain(&mut self, connection: Connection) -> End {
+        let stop = self.stop.clone();
+        tokio::select! {
+            end = self.end_with_proof(connection) => end,
+            () = stopped_for(&stop, STOP_WITHIN) => {
+                self.rewind();
+                End::Stop
+            }
+        }
+    }
+
+    async fn end_with_proof(&mut self, connection: Connection) -> End {
         let window = self.delivery.is_deaf();
         let patience = if window { Duration::from_secs(2) } else { self.destination.timeout };
         let mut connection = connection;
@@ -44,7 +58,8 @@ impl Sender {
         connection: &mut Connection,
         patience: Duration,
     ) -> Result<(), SendError> {
-        if !matches!(self.delivery.proof(), Proof::Drain | Proof::Window) {
+        let control = self.delivery.step() == Step::Control;
+        if !control && !matches!(self.delivery.proof(), Proof::Drain | Proof::Window) {
             return Ok(());
         }
         let since = Instant::now();
@@ -59,7 +74,13 @@ impl Sender {
     }
 }
 
-/// Watches a connection for so long.
+/// Watches a connection for so long, whatever it acknowledges meanwhile.
 async fn watch_for(connection: &mut Connection, time: Duration) -> Result<(), SendError> {
-    tokio::time::timeout(time, connection.watch()).await.unwrap_or(Ok(()))
+    let until = tokio::time::Instant::now() + time;
+    loop {
+        match tokio::time::timeout_at(until, connection.watch()).await {
+            Ok(watched) => watched?,
+            Err(_) => return Ok(()),
+        }
+    }
 }

@@ -30,6 +30,8 @@ impl Default for DrainSettings {
 pub const MOST: u64 = 16;
 /// How many times longer than a drain takes a connection should carry logs.
 const WORTH: u32 = 12;
+/// How many times more one drain may make a connection carry: a single slow one proves little.
+const LEAP: u64 = 8;
 
 /// Confirmations in a row after which more may stay unproven again.
 const GROW_AFTER: u32 = 8;
@@ -168,7 +170,10 @@ impl DrainPlan {
         }
         let most = self.settings.bytes.saturating_mul(MOST);
         if cost * WORTH > flowed {
-            self.quantum = self.quantum.saturating_mul(2).min(most);
+            // As many times more as it takes, at once: what is learned in steps costs a drain each.
+            let times = (cost * WORTH).as_nanos().div_ceil(flowed.as_nanos().max(1));
+            let times = u64::try_from(times).unwrap_or(LEAP).min(LEAP);
+            self.quantum = self.quantum.saturating_mul(times).min(most);
         } else if cost * WORTH * 4 < flowed {
             self.quantum = (self.quantum / 2).max(self.settings.bytes);
         }
@@ -281,9 +286,9 @@ mod tests {
     fn a_long_path_makes_a_connection_carry_more_and_a_short_one_less_again() {
         let mut plan = DrainPlan::new(DrainSettings { bytes: 1000, ..DrainSettings::default() });
         assert_eq!(cycle(&mut plan, 600, 4), 1000, "a cheap drain changes nothing");
-        for quantum in [2000, 4000, 8000, 16_000, 16_000] {
-            assert_eq!(cycle(&mut plan, 600, 300), quantum);
-        }
+        assert_eq!(cycle(&mut plan, 600, 90), 2000, "1,080 ms are twice as much, rounded up");
+        assert_eq!(cycle(&mut plan, 600, 140), 6000, "three times as much, at once");
+        assert_eq!(cycle(&mut plan, 600, 300), 16_000, "six times, and no more than the most");
         assert_eq!(cycle(&mut plan, 9600, 300), 16_000, "worth its while");
         for quantum in [8000, 4000, 2000, 1000, 1000] {
             assert_eq!(cycle(&mut plan, 600, 4), quantum);

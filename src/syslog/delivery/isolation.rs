@@ -91,7 +91,15 @@ impl<P: Copy + Ord> Isolation<P> {
     /// log at `confirmed` is the one.
     pub fn died(&mut self, death: Death, confirmed: P, written: P, logs: u64) -> bool {
         let (named, logs) = match death {
-            Death::Unrelated => return false,
+            Death::Unrelated => {
+                // Who comes back may be another, or the same with another configuration.
+                if let Some(hunt) = &mut self.hunt
+                    && hunt.control == Control::Passed
+                {
+                    hunt.control = Control::Unknown;
+                }
+                return false;
+            }
             // Those before it are fine, so what remains is it, or they and it.
             Death::Refused { before } => (true, before.max(1).saturating_mul(2).min(logs)),
             Death::AfterData => (false, logs),
@@ -270,5 +278,21 @@ mod tests {
         isolation.control(false);
         isolation.another_receiver();
         assert!(isolation.refuses_everything(), "and what that one said stands until it is asked");
+    }
+
+    #[test]
+    fn a_counter_proof_holds_for_one_receiver_and_until_it_is_away() {
+        let mut isolation = Isolation::default();
+        for _ in 0..3 {
+            assert!(!isolation.died(Death::AfterData, 5, 6, 1));
+        }
+        isolation.control(true);
+        isolation.another_receiver();
+        assert_eq!(isolation.step(), Step::Control, "the other one may take nothing at all");
+        isolation.control(true);
+        isolation.died(Death::Unrelated, 5, 5, 0);
+        assert_eq!(isolation.step(), Step::Control, "it may have come back as a broken one");
+        isolation.control(true);
+        assert!(isolation.died(Death::AfterData, 5, 6, 1));
     }
 }

@@ -218,7 +218,8 @@ impl<P: Copy + Ord> Delivery<P> {
     /// `end`.
     pub fn wrote(&mut self, end: u64, after: P, bytes: u64, logs: u64, now: Instant) {
         self.positions.wrote(after);
-        let nothing = end == self.written;
+        // A write that failed may have handed over nothing of its bytes.
+        let nothing = bytes == 0 && end == self.written;
         self.written = end;
         self.took_data.get_or_insert(now);
         self.unconfirmed += logs;
@@ -330,6 +331,14 @@ impl<P: Copy + Ord> Delivery<P> {
         self.positions.alive(now);
         self.positions.prove(self.positions.written(), now);
         self.plan.drained(now);
+    }
+
+    /// The receiver ended a connection on which everything was confirmed. It does so with idle
+    /// ones, and whether it would answer a drain is as unknown as before.
+    pub fn idle_end(&mut self) {
+        self.writes.clear();
+        (self.accepted, self.took_data) = (None, None);
+        self.plan.reset();
     }
 
     /// The receiver's kernel took everything, but the receiver never ended its side.

@@ -136,6 +136,23 @@ fn a_receiver_that_never_answers_is_delivered_to_with_weaker_proof_or_not_at_all
 }
 
 #[test]
+fn an_idle_connection_that_the_receiver_ends_answers_no_drain() {
+    let t = Instant::now();
+    let mut delivery = Delivery::new(0u64, settings(Proof::Drain));
+    for n in 1..=u64::from(UNANSWERED) {
+        delivery.connected(t);
+        delivery.wrote(1000, 10 * n, 1000, 10, t);
+        delivery.unanswered(true, t);
+    }
+    let later = t + SETTLE;
+    delivery.connected(later);
+    assert_eq!(delivery.tick(later + SETTLE), Some(10 * u64::from(UNANSWERED)));
+    delivery.idle_end();
+    assert!(delivery.is_deaf());
+    assert_eq!((delivery.wake(), delivery.probe_at()), (None, None));
+}
+
+#[test]
 fn one_answered_drain_makes_up_for_those_before() {
     let t = Instant::now();
     let mut delivery = Delivery::new(0u64, settings(Proof::Drain));

@@ -99,6 +99,11 @@ impl TlsError {
         }
     }
 
+    /// Whether the receiver broke a connection of which the handshake was done, and said nothing.
+    pub(in crate::syslog) fn is_silent_end(&self) -> bool {
+        matches!(self, Self::ClientRefused { alert: None, .. })
+    }
+
     /// Names an error of the TLS library. `ours` is the certificate we showed; `asked` tells
     /// that the receiver wanted one.
     pub(super) fn from_rustls(
