@@ -188,7 +188,7 @@ impl<P: Copy + Ord> Delivery<P> {
         match self.isolation.step() {
             Step::Flow => Some(Room { logs: u32::MAX, bytes }),
             Step::Control => None,
-            Step::Few(most) => (self.unconfirmed == 0).then_some(Room { logs: most, bytes }),
+            Step::Few(most) => self.lot_is_open(most).then_some(Room { logs: most, bytes }),
         }
     }
 
@@ -197,6 +197,13 @@ impl<P: Copy + Ord> Delivery<P> {
     pub fn another_receiver(&mut self) {
         (self.proof, self.unanswered) = (self.settings.proof, 0);
         self.isolation.another_receiver();
+    }
+
+    /// Whether a lot of `most` logs, give or take one write, is not complete yet, or none is begun.
+    fn lot_is_open(&self, most: u32) -> bool {
+        let begun = self.positions.proven() == self.positions.confirmed();
+        let grows = begun || self.proof == Proof::Acknowledged;
+        self.unconfirmed == 0 || (grows && self.unconfirmed < u64::from(most))
     }
 
     /// A connection is asked for.
@@ -282,7 +289,10 @@ impl<P: Copy + Ord> Delivery<P> {
 
     /// Whether to end this connection with a drain now.
     pub fn drain_due(&self, now: Instant) -> bool {
-        let few = matches!(self.isolation.step(), Step::Few(_)) && !self.writes.is_empty();
+        let few = match self.isolation.step() {
+            Step::Few(most) => !self.writes.is_empty() && !self.lot_is_open(most),
+            Step::Flow | Step::Control => false,
+        };
         match self.proof {
             Proof::Drain => few || self.plan.due(now).is_some(),
             Proof::Window => few || self.plan.idle_at().is_some_and(|at| at <= now),

@@ -223,6 +223,45 @@ fn a_refused_message_is_counted_from_what_is_confirmed() {
 }
 
 #[test]
+fn a_lot_of_many_writes_is_drained_once() {
+    for proof in [Proof::Drain, Proof::Window, Proof::Acknowledged] {
+        let drain = DrainSettings { bytes: 1 << 30, ..DrainSettings::default() };
+        let mut delivery = Delivery::new(0u64, DeliverySettings { drain, ..settings(proof) });
+        let mut now = Instant::now();
+        for _ in 0..3 {
+            delivery.connected(now);
+            delivery.wrote(10_000, 10_000, 1, 10_000, now);
+            delivery.ended(Death::AfterData, now);
+        }
+        assert_eq!(delivery.room().unwrap().logs, 5000, "suspicion: half of them");
+        // A receiver that was only restarted: what it was suspected of goes through in lots.
+        let mut connections = 0;
+        while delivery.step() != Step::Flow {
+            connections += 1;
+            assert!(connections < 6, "{} of 10000", delivery.positions().confirmed());
+            now += ms(10);
+            delivery.connected(now);
+            delivery.tick(now + SETTLE);
+            let (mut sent, from) = (0, delivery.positions().written());
+            while let Some(room) = delivery.room()
+                && !delivery.drain_due(now)
+                && delivery.step() != Step::Flow
+            {
+                // One write carries a small part of a lot.
+                sent += u64::from(room.logs.min(60));
+                delivery.wrote(sent, from + sent, 1, u64::from(room.logs.min(60)), now);
+                if proof == Proof::Acknowledged {
+                    delivery.reached(sent, now);
+                }
+            }
+            delivery.draining(now);
+            delivery.drained(now);
+            now += SETTLE + SETTLE;
+        }
+    }
+}
+
+#[test]
 fn a_connection_that_dies_long_after_data_raises_no_suspicion() {
     let (mut now, mut delivery) = (Instant::now(), Delivery::new(0u64, settings(Proof::Drain)));
     for _ in 0..20 {
