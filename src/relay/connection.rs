@@ -7,8 +7,8 @@ use crate::config::Destination;
 use crate::syslog::delivery::WindowEstimate;
 use crate::syslog::transport::relp::session::Window;
 use crate::syslog::transport::{
-    RelpConnection, RelpSettings, TcpConnection, TcpSettings, TlsConnection, UdpConnection,
-    UdpSettings,
+    RelpConnection, RelpSettings, StreamSample, TcpConnection, TcpSettings, TlsConnection,
+    UdpConnection, UdpSettings,
 };
 use crate::syslog::{DrainError, Frames, Proof, Scheme, SendError, Target};
 
@@ -22,7 +22,7 @@ enum Transport {
     Tcp(TcpConnection),
     Tls(TlsConnection),
     Relp(Box<RelpConnection>),
-    Udp { connection: UdpConnection, sent: u64 },
+    Udp(UdpConnection),
 }
 
 impl Connection {
@@ -55,8 +55,7 @@ impl Connection {
             Scheme::Udp => {
                 let settings =
                     UdpSettings { max_rate: destination.udp_max_rate, ..UdpSettings::default() };
-                let connection = UdpConnection::connect(target, &settings).await?;
-                Transport::Udp { connection, sent: 0 }
+                Transport::Udp(UdpConnection::connect(target, &settings).await?)
             }
         };
         Ok(Self { transport, estimate: WindowEstimate::default() })
@@ -67,7 +66,7 @@ impl Connection {
             Transport::Tcp(connection) => connection.peer(),
             Transport::Tls(connection) => connection.peer(),
             Transport::Relp(connection) => connection.peer(),
-            Transport::Udp { connection, .. } => connection.peer(),
+            Transport::Udp(connection) => connection.peer(),
         }
     }
 
@@ -77,7 +76,7 @@ impl Connection {
             Transport::Tcp(connection) => connection.written(),
             Transport::Tls(connection) => connection.written(),
             Transport::Relp(connection) => connection.written(),
-            Transport::Udp { sent, .. } => *sent,
+            Transport::Udp(connection) => connection.written(),
         }
     }
 
@@ -87,12 +86,10 @@ impl Connection {
     /// # Errors
     /// [`SendError::NoWindow`] where the proof is the window and the kernel does not tell it.
     pub(crate) fn reached(&mut self, proof: Proof) -> Result<u64, SendError> {
-        let sample = match &mut self.transport {
-            Transport::Tcp(connection) => connection.sample()?,
-            Transport::Tls(connection) => connection.sample()?,
-            Transport::Relp(connection) => return Ok(connection.proven()),
-            Transport::Udp { .. } => return Ok(0),
-        };
+        if let Transport::Relp(connection) = &self.transport {
+            return Ok(connection.proven());
+        }
+        let Some(sample) = self.sample()? else { return Ok(0) };
         match proof {
             Proof::Window => {
                 let peer = self.peer();
@@ -105,23 +102,20 @@ impl Connection {
 
     /// Bytes that the receiver's kernel has not taken, where that is told.
     pub(crate) fn queued(&mut self) -> Result<Option<u64>, SendError> {
-        match &mut self.transport {
-            Transport::Tcp(connection) => Ok(connection.sample()?.queued),
-            Transport::Tls(connection) => Ok(connection.sample()?.queued),
-            Transport::Relp(_) | Transport::Udp { .. } => Ok(None),
-        }
+        Ok(self.sample()?.and_then(|sample| sample.queued))
     }
 
     /// Whether the window of the receiver can be seen.
     pub(crate) fn tells_window(&mut self) -> bool {
+        self.sample().is_ok_and(|sample| sample.is_some_and(|sample| sample.window.is_some()))
+    }
+
+    /// What the kernel knows of a stream that nothing is acknowledged on.
+    fn sample(&mut self) -> Result<Option<StreamSample>, SendError> {
         match &mut self.transport {
-            Transport::Tcp(connection) => {
-                connection.sample().is_ok_and(|sample| sample.window.is_some())
-            }
-            Transport::Tls(connection) => {
-                connection.sample().is_ok_and(|sample| sample.window.is_some())
-            }
-            Transport::Relp(_) | Transport::Udp { .. } => false,
+            Transport::Tcp(connection) => connection.sample().map(Some),
+            Transport::Tls(connection) => connection.sample().map(Some),
+            Transport::Relp(_) | Transport::Udp(_) => Ok(None),
         }
     }
 
@@ -130,7 +124,7 @@ impl Connection {
             Transport::Tcp(connection) => connection.write(frames.as_bytes()).await,
             Transport::Tls(connection) => connection.write(frames.as_bytes()).await,
             Transport::Relp(connection) => connection.write(frames).await,
-            Transport::Udp { connection, sent: all } => {
+            Transport::Udp(connection) => {
                 let mut sent = 0;
                 while let Err(error) = connection.send(frames.iter().skip(sent)).await {
                     // The system takes less than UDP allows: this one can never be sent, and the
@@ -141,7 +135,6 @@ impl Connection {
                     tracing::error!(code = error.code(), "{error}; this message is left out");
                     sent += before + 1;
                 }
-                *all += frames.count() as u64;
                 Ok(())
             }
         }
@@ -154,7 +147,7 @@ impl Connection {
             Transport::Tcp(connection) => Err(connection.idle().await),
             Transport::Tls(connection) => Err(connection.idle().await),
             Transport::Relp(connection) => connection.watch().await,
-            Transport::Udp { connection, .. } => Err(connection.idle().await),
+            Transport::Udp(connection) => Err(connection.idle().await),
         }
     }
 
@@ -163,7 +156,7 @@ impl Connection {
             Transport::Tcp(connection) => connection.drain(timeout).await,
             Transport::Tls(connection) => connection.drain(timeout).await,
             Transport::Relp(connection) => connection.drain(timeout).await,
-            Transport::Udp { .. } => Ok(()),
+            Transport::Udp(_) => Ok(()),
         }
     }
 
@@ -172,7 +165,7 @@ impl Connection {
             Transport::Tcp(connection) => connection.abort(),
             Transport::Tls(connection) => connection.abort(),
             Transport::Relp(connection) => connection.abort(),
-            Transport::Udp { .. } => {}
+            Transport::Udp(_) => {}
         }
     }
 }

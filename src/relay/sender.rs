@@ -374,7 +374,7 @@ impl Sender {
         self.unconfirmed.clear();
         self.chunks = None;
         if ended.after_data && messages::framing(&self.destination).is_some() {
-            self.suspicion.ended(ended.again, Duration::ZERO, framing::End::ByPeer);
+            self.suspicion.closed_on_data();
         }
         if !self.suspected
             && let Some(hint) = self.suspicion.hint()

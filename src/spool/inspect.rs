@@ -243,14 +243,8 @@ impl Inspection {
             return Ok(None);
         }
         copy.resize(length, 0);
-        let mut at = 0;
-        while at < length {
-            match file.read_at(&mut copy[at..], at as u64).map_err(fail)? {
-                0 => break,
-                read => at += read,
-            }
-        }
-        copy.truncate(at);
+        let read = file.read_at(&mut copy, 0).map_err(fail)?;
+        copy.truncate(read);
         self.shared.keys.open_copy(name, copy).map(Some)
     }
 

@@ -107,14 +107,8 @@ impl Inspection {
             return Err(Error::TooLarge { size: length, limit: MAX_BODY });
         }
         let mut content = vec![0; length];
-        let mut at = 0;
-        while at < length {
-            match file.read_at(&mut content[at..], at as u64).map_err(fail)? {
-                0 => break,
-                read => at += read,
-            }
-        }
-        content.truncate(at);
+        let read = file.read_at(&mut content, 0).map_err(fail)?;
+        content.truncate(read);
         Ok(content)
     }
 }

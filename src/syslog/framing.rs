@@ -4,7 +4,7 @@ mod deframer;
 mod suspicion;
 
 pub use deframer::{Deframer, Expect, FrameError};
-pub use suspicion::{End, Suspicion};
+pub use suspicion::Suspicion;
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,13 +5,24 @@ use std::time::Duration;
 
 use sls_relay::emulator::waf::{Waf, fields_of, id_of};
 use sls_relay::emulator::workload::Workload;
+use sls_relay::sls::wire::Log;
 use sls_relay::syslog::Framing;
+use sls_relay::syslog::body::Field;
 
 use crate::decoder;
 use crate::pipeline::{Ends, Running, wait_for};
 use crate::receivers::{Kind, RealReceiver};
 
 const SHARDS: u32 = 2;
+
+/// Log `n` of a shard as SLS serves it, and its fields in a message.
+pub(crate) fn served(workload: &Workload, shard: u32, n: u64) -> (Log, Vec<Field>) {
+    let number = workload.group_of(n);
+    let group = workload.group(shard, number);
+    let log = group.logs[usize::try_from(n - workload.first_of(number)).unwrap()].clone();
+    let fields = fields_of(&log, &group).into_iter().map(|(k, v)| (k.to_vec(), v.to_vec()));
+    (log, fields.collect())
+}
 
 /// Delivers `logs` logs to a real receiver and compares what its own parser made of them.
 pub(crate) async fn delivers(
@@ -45,11 +56,7 @@ pub(crate) async fn delivers(
         assert_eq!(n, *expected, "shard {shard} is out of order, or a log is missing");
         *expected += 1;
 
-        let number = workload.group_of(n);
-        let group = workload.group(shard, number);
-        let log = &group.logs[usize::try_from(n - workload.first_of(number)).unwrap()];
-        let served: Vec<(Vec<u8>, Vec<u8>)> =
-            fields_of(log, &group).into_iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+        let (log, served) = served(&workload, shard, n);
         assert_eq!(fields, served, "log {n} of shard {shard} changed on the way");
 
         assert_eq!((text("pri"), text("host"), text("app")), ("14", "relay.test", "sls-relay"));

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sls_relay::emulator::waf::{Waf, fields_of, id_of};
+use sls_relay::emulator::waf::{Waf, id_of};
 use sls_relay::emulator::workload::Workload;
 use sls_relay::syslog::transport::tls::{ClientFiles, TlsSettings};
 use sls_relay::syslog::transport::{TcpSettings, TlsConnection, TlsProfile};
 
 use crate::decoder;
+use crate::delivery::served;
 use crate::pipeline::{Ends, Running, wait_for};
 use crate::pki::{Authority, Until};
 use crate::receivers::{Kind, RealReceiver, Stack};
@@ -64,11 +65,7 @@ async fn survives_a_restart(stack: Stack, to: impl Fn(&RealReceiver) -> String) 
             if !missing.remove(&(shard, n)) {
                 continue;
             }
-            let number = workload.group_of(n);
-            let group = workload.group(shard, number);
-            let log = &group.logs[usize::try_from(n - workload.first_of(number)).unwrap()];
-            let served: Vec<(Vec<u8>, Vec<u8>)> =
-                fields_of(log, &group).into_iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+            let (_, served) = served(&workload, shard, n);
             assert_eq!(fields, served, "log {n} of shard {shard} changed on the way");
         }
         assert!(start.elapsed() < DEADLINE, "{} logs are lost: {missing:?}", missing.len());

@@ -29,10 +29,9 @@ impl Sender {
         }
     }
 
-    async fn end_with_proof(&mut self, connection: Connection) -> End {
-        let window = self.delivery.is_deaf();
-        let patience = if window { Duration::from_secs(2) } else { self.destination.timeout };
-        let mut connection = connection;
+    async fn end_with_proof(&mut self, mut connection: Connection) -> End {
+        let deaf = self.delivery.is_deaf();
+        let patience = if deaf { Duration::from_secs(2) } else { self.destination.timeout };
         let window = connection.tells_window();
         self.delivery.draining(Instant::now());
         if let Err(error) = self.quiet(&mut connection, patience).await {

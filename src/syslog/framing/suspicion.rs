@@ -5,23 +5,10 @@
 //! ever gets through. A receiver that takes octet counts for text logs lines that begin with a
 //! number and keeps the connection; that cannot be seen from here at all.
 
-use std::time::Duration;
-
 use super::Framing;
 
 /// Connections in a row that ended like this before it is said.
 const IN_A_ROW: u32 = 3;
-/// How soon after the first data a receiver gives up that cannot read it.
-const SOON: Duration = Duration::from_secs(5);
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The peer closed or reset it, unasked.
-    ByPeer,
-    /// In any other way: a failed connect, a timeout, a dead path, an end of our own.
-    Otherwise,
-}
 
 /// Watches how the connections of one destination end. No clock and no socket here.
 #[derive(Clone, Debug)]
@@ -44,18 +31,9 @@ impl Suspicion {
         self.in_a_row = 0;
     }
 
-    /// A connection ended on which `written` bytes had been written, the first of them `after`
-    /// ago.
-    pub fn ended(&mut self, written: u64, after: Duration, how: End) {
-        match how {
-            End::ByPeer if written > 0 && after <= SOON => {
-                self.in_a_row = self.in_a_row.saturating_add(1);
-            }
-            // Nothing was sent that it could have disliked, or it went on reading.
-            End::ByPeer => self.in_a_row = 0,
-            // A receiver that is away tells nothing, one way or the other.
-            End::Otherwise => {}
-        }
+    /// The receiver ended a connection, unasked, soon after it took the first data.
+    pub fn closed_on_data(&mut self) {
+        self.in_a_row = self.in_a_row.saturating_add(1);
     }
 
     /// What to say beside the error of the connection, once there is reason to: which framing
@@ -80,18 +58,14 @@ impl Suspicion {
 mod tests {
     use super::*;
 
-    const NOW: Duration = Duration::from_millis(20);
-
     #[test]
     fn three_connections_closed_on_the_first_data_are_named() {
         let mut suspicion = Suspicion::new(Framing::Lf);
         for _ in 0..2 {
-            suspicion.ended(4_000, NOW, End::ByPeer);
+            suspicion.closed_on_data();
             assert_eq!(suspicion.hint(), None);
         }
-        // Meanwhile the receiver was away for a moment.
-        suspicion.ended(0, Duration::ZERO, End::Otherwise);
-        suspicion.ended(1, NOW, End::ByPeer);
+        suspicion.closed_on_data();
         let hint = suspicion.hint().unwrap();
         for part in ["3 connections", "\"lf\"", "framing = \"octet-counting\""] {
             assert!(hint.contains(part), "{part} in {hint}");
@@ -101,26 +75,12 @@ mod tests {
     #[test]
     fn a_receiver_that_has_read_anything_is_never_suspected() {
         let mut suspicion = Suspicion::new(Framing::OctetCounting);
-        (0..9).for_each(|_| suspicion.ended(1, NOW, End::ByPeer));
+        (0..9).for_each(|_| suspicion.closed_on_data());
         assert!(suspicion.hint().unwrap().contains("\"lf\" or \"nul\""));
         suspicion.proven();
         assert_eq!(suspicion.hint(), None);
         // A receiver that is restarted again and again is another matter.
-        (0..9).for_each(|_| suspicion.ended(1, NOW, End::ByPeer));
-        assert_eq!(suspicion.hint(), None);
-    }
-
-    #[test]
-    fn connections_that_end_late_or_unused_are_no_sign() {
-        let mut suspicion = Suspicion::new(Framing::OctetCounting);
-        for (written, after) in [(0, NOW), (1, SOON + NOW)] {
-            (0..2).for_each(|_| suspicion.ended(1, NOW, End::ByPeer));
-            suspicion.ended(written, after, End::ByPeer);
-            (0..2).for_each(|_| suspicion.ended(1, NOW, End::ByPeer));
-            assert_eq!(suspicion.hint(), None);
-            suspicion.ended(0, NOW, End::ByPeer);
-        }
-        (0..9).for_each(|_| suspicion.ended(1, NOW, End::Otherwise));
+        (0..9).for_each(|_| suspicion.closed_on_data());
         assert_eq!(suspicion.hint(), None);
     }
 }

@@ -175,9 +175,6 @@ impl UdpConnection {
         self.check().await.map_err(DrainError::Broken)
     }
 
-    /// Closes the socket. What the system took is on its way and cannot be taken back.
-    pub fn abort(self) {}
-
     async fn connect_to_any(
         target: &Target,
         peers: Vec<SocketAddr>,
